@@ -1,0 +1,197 @@
+"""A conversation about a picture: questions in, pieces of text out. Prints nothing and knows no terminal."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .config import GenerationConfig
+from .errors import CheckpointError
+from .generate import Interrupted, generate
+from .image import Picture, open_picture, preprocess
+from .model import BelleVL
+from .prompt import DEFAULT_SYSTEM, Conversation, Prompt, Turn, build_prompt
+from .sampling import Sampling
+from .tokenizer import StreamDecoder, Tokenizer
+
+ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image | Picture
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What an answer took. Seconds are wall time; `prefill_seconds` ends with the first token.
+
+    `forgotten` are the turns (counted from 0) that no longer fitted the window.
+    """
+
+    prompt_tokens: int
+    new_tokens: int
+    vision_seconds: float
+    prefill_seconds: float
+    decode_seconds: float
+    forgotten: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of an answer. The last one has `finish_reason` ("stop", "length" or "interrupted") and `stats`."""
+
+    text: str
+    tokens: int
+    finish_reason: str | None = None
+    stats: Stats | None = None
+
+
+class Chat:
+    """One picture and the dialogue about it.
+
+    The model was trained on one picture at a time, so a new picture begins a new dialogue.
+    """
+
+    def __init__(
+        self,
+        model: BelleVL,
+        tokenizer: Tokenizer,
+        generation: GenerationConfig | None = None,
+        system: str = DEFAULT_SYSTEM,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.generation = generation or model.generation
+        self.system = system
+        self.turns: list[Turn] = []
+        self.picture: Picture | None = None
+        self._features: Tensor | None = None
+
+    def ask(self, text: str, image: ImageSource | None = None, **sampling: Any) -> Iterator[str]:
+        """The answer in pieces of whole characters. `sampling`: see `Sampling`.
+
+        Raises PictureError, PromptError for a question or setting the model cannot take, CheckpointError for a
+        picture shown to a text-only model.
+        """
+        for piece in self.stream(text, image, **sampling):
+            if piece.text:
+                yield piece.text
+
+    def stream(
+        self,
+        text: str,
+        image: ImageSource | None = None,
+        *,
+        stop: Callable[[], bool] | None = None,
+        **sampling: Any,
+    ) -> Iterator[Piece]:
+        """The answer as records; `stop` is asked between tokens. An answer that was interrupted, by `stop` or by
+        leaving the iterator, stays in the dialogue as far as it came. Errors as `ask`, raised at once."""
+        settings = Sampling.of(self.generation, **sampling)
+        if image is not None:
+            self.show(image)
+        first = self.picture is not None and not any(turn.pictures for turn in self.turns)
+        turns = [*self.turns, Turn(text, pictures=int(first))]
+        return self._answer(turns, self._prompt(turns, settings), settings, stop)
+
+    def retry(self, *, stop: Callable[[], bool] | None = None, **sampling: Any) -> Iterator[Piece]:
+        """Answers the last question again, in place of the answer it had. There must be one."""
+        assert self.turns, "nothing was asked yet"
+        settings = Sampling.of(self.generation, **sampling)
+        turns = [*self.turns[:-1], replace(self.turns[-1], answer=None)]
+        return self._answer(turns, self._prompt(turns, settings), settings, stop)
+
+    def show(self, image: ImageSource) -> Picture:
+        """Opens a picture and begins a new dialogue about it; on an error everything stays as it was."""
+        if self.model.config.visual is None:
+            raise CheckpointError("model.text_only", folder="the model folder")
+        picture = open_picture(image)
+        self.picture, self._features, self.turns = picture, None, []
+        return picture
+
+    def undo(self) -> Turn | None:
+        """Takes the last turn back."""
+        return self.turns.pop() if self.turns else None
+
+    def clear(self) -> None:
+        """Forgets the dialogue and keeps the picture."""
+        self.turns = []
+
+    def _prompt(self, turns: list[Turn], settings: Sampling) -> Prompt:
+        visual = self.model.config.visual
+        window = min(self.generation.max_window_size, self.model.config.max_position_embeddings - settings.max_tokens)
+        conversation = Conversation(tuple(turns), self.system)
+        return build_prompt(self.tokenizer, conversation, visual.n_queries if visual else 0, max(window, 1))
+
+    def _answer(
+        self, turns: list[Turn], prompt: Prompt, settings: Sampling, stop: Callable[[], bool] | None
+    ) -> Iterator[Piece]:
+        """Runs the model; the turn and its answer so far stand in `turns` at every moment."""
+        meter = _Meter(prompt)
+        decoder = StreamDecoder(self.tokenizer)
+        self.turns = turns
+        reason, said = "interrupted", ""
+        try:
+            features = self._encode() if prompt.pictures else None
+            meter.saw()
+            for token in generate(
+                self.model, prompt.ids, features, sampling=settings, stop_ids=self._stop_ids, stop=stop
+            ):
+                meter.counted()
+                reason = token.finish_reason or "interrupted"
+                text = decoder.push(token.id) + (decoder.flush() if token.finish_reason else "")
+                said += text
+                self.turns[-1] = replace(turns[-1], answer=said)
+                if token.finish_reason is None:
+                    yield Piece(text, meter.tokens)
+                else:
+                    yield Piece(text, meter.tokens, reason, meter.stats())
+        except Interrupted:
+            pass
+        if reason == "interrupted":
+            yield Piece("", meter.tokens, reason, meter.stats())
+
+    @torch.inference_mode()
+    def _encode(self) -> Tensor:
+        """Features of the picture, computed once."""
+        assert self.picture is not None and self.model.config.visual is not None
+        if self._features is None:
+            pixels = preprocess(self.picture.image, self.model.config.visual.image_size)
+            self._features = self.model.encode_images(pixels[None])
+        return self._features
+
+    @property
+    def _stop_ids(self) -> frozenset[int]:
+        t = self.tokenizer
+        return frozenset((t.eod_id, t.im_start_id, t.im_end_id))
+
+
+class _Meter:
+    """Counts and times one answer."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+        self.tokens = 0
+        self.began = self.seen = self.first = self.last = time.perf_counter()
+
+    def saw(self) -> None:
+        self.seen = self.first = self.last = time.perf_counter()
+
+    def counted(self) -> None:
+        self.tokens += 1
+        self.last = time.perf_counter()
+        if self.tokens == 1:
+            self.first = self.last
+
+    def stats(self) -> Stats:
+        return Stats(
+            prompt_tokens=len(self.prompt.ids),
+            new_tokens=self.tokens,
+            vision_seconds=self.seen - self.began,
+            prefill_seconds=self.first - self.seen,
+            decode_seconds=self.last - self.first,
+            forgotten=self.prompt.forgotten,
+        )

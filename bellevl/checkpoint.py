@@ -1,0 +1,277 @@
+"""A model folder on disk: index, shards, lazy tensors, strict load.
+
+Weights go from the shards straight to the device, tensor by tensor: there is never a second full copy in memory.
+Nothing in a folder is executed: safetensors are data, `.bin` files are read with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from .config import ModelConfig, QuantizationConfig, read_config, read_generation_config, read_json
+from .errors import CheckpointError, DeviceError
+from .model import BelleVL
+from .qlinear import Int4Linear
+
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+#: Tables that old checkpoints carry and that are recomputed.
+IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias|attn\.bias)$")
+
+#: Below this many bytes in float32, a model on the CPU runs in float32: bf16 gains nothing and costs digits.
+SMALL = 1 << 30
+
+
+class Shard:
+    """One file of tensors, opened once, read tensor by tensor."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        self.path = path
+        self._tensors: dict[str, Tensor] | None = None
+        if path.suffix == ".safetensors":
+            self._file: Any = stack.enter_context(_open_safetensors(path))
+            self.names = list(self._file.keys())
+        else:
+            self._tensors = _open_pickle(path)
+            self.names = list(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        if self._tensors is not None:
+            return tuple(self._tensors[name].shape)
+        return tuple(self._file.get_slice(name).get_shape())
+
+    def read(self, name: str) -> Tensor:
+        if self._tensors is not None:
+            return self._tensors[name]
+        try:
+            return self._file.get_tensor(name)
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise CheckpointError("model.damaged_shard", shard=self.path, reason=error) from error
+
+
+class Checkpoint(AbstractContextManager["Checkpoint"]):
+    """The tensors of a model folder by name, read when asked for. Use it as a context manager."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: ModelConfig,
+        quantization: QuantizationConfig | None,
+        where: dict[str, str],
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.quantization = quantization
+        self._where = where
+        self._shards: dict[str, Shard] = {}
+        self._stack = ExitStack()
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Checkpoint:
+        """Reads config and index. Raises CheckpointError when the folder is not a model of the family."""
+        folder = Path(folder)
+        config, quantization = read_config(folder)
+        checkpoint = cls(folder, config, quantization, {})
+        try:
+            checkpoint._where = _locate(folder, checkpoint._shard)
+        except BaseException:
+            checkpoint.close()
+            raise
+        return checkpoint
+
+    def close(self) -> None:
+        """Lets go of the shards."""
+        self._shards.clear()
+        self._stack.close()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
+
+    def names(self) -> list[str]:
+        """Every tensor's name, without the tables that are recomputed."""
+        return [name for name in self._where if not IGNORED.search(name)]
+
+    def shard_of(self, name: str) -> Path:
+        """The file that holds `name`."""
+        return self.folder / self._where[name]
+
+    def shards(self) -> list[Path]:
+        """The files, in order."""
+        return [self.folder / name for name in sorted(set(self._where.values()))]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Raises CheckpointError when the tensor is missing."""
+        return self._holder(name).shape(name)
+
+    def read(self, name: str, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Tensor:
+        """The tensor on `device`; floats are cast to `dtype` when it is given. Raises CheckpointError."""
+        tensor = self._holder(name).read(name)
+        wanted = dtype if tensor.is_floating_point() else None
+        return tensor.to(device=device, dtype=wanted)
+
+    def _holder(self, name: str) -> Shard:
+        if name not in self._where:
+            raise CheckpointError("model.missing_tensor", folder=self.folder, name=name, count=1)
+        shard = self._shard(self._where[name])
+        if name not in shard.names:
+            raise CheckpointError("model.missing_tensor", folder=shard.path, name=name, count=1)
+        return shard
+
+    def _shard(self, name: str) -> Shard:
+        if name not in self._shards:
+            self._shards[name] = Shard(self.folder / name, self._stack)
+        return self._shards[name]
+
+
+def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> BelleVL:
+    """The model in `folder`, float or int4, whichever it holds, in eval mode.
+
+    `dtype` None: bfloat16 (float16 on GPUs without it), float32 for a small model on the CPU.
+    Raises CheckpointError for a folder that is missing, damaged or not of the family; DeviceError.
+    """
+    target = check_device(device)
+    with Checkpoint.open(folder) as checkpoint:
+        with torch.device("meta"):
+            model = BelleVL(checkpoint.config, checkpoint.quantization)
+        check_tensors(model, checkpoint)
+        dtype = dtype or default_dtype(model, target)
+        for name, module in model.named_modules():
+            _load_module(name, module, checkpoint, dtype, target)
+    if checkpoint.config.tie_word_embeddings:
+        model.lm_head.weight = model.transformer.wte.weight
+    model.generation = read_generation_config(folder)
+    return model.eval()
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """`device` as torch knows it. Raises DeviceError when it is not there."""
+    try:
+        target = torch.device(device)
+    except (RuntimeError, ValueError) as error:
+        raise DeviceError("device.unknown", device=device) from error
+    if target.type == "cuda":
+        if not torch.cuda.is_available():
+            raise DeviceError("device.absent", device=device, reason="torch sees no CUDA device")
+        if (target.index or 0) >= torch.cuda.device_count():
+            raise DeviceError("device.absent", device=device, reason=f"there are {torch.cuda.device_count()}")
+    elif target.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError("device.absent", device=device, reason="torch sees no Metal device")
+    elif target.type != "cpu":
+        raise DeviceError("device.unknown", device=device)
+    return target
+
+
+def default_dtype(model: nn.Module, device: torch.device) -> torch.dtype:
+    """What to compute in when nobody says."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "mps":
+        return torch.float16
+    weights = sum(4 * tensor.numel() for tensor in model.state_dict().values())
+    return torch.float32 if weights < SMALL else torch.bfloat16
+
+
+def _locate(folder: Path, open_shard: Callable[[str], Shard]) -> dict[str, str]:
+    """Tensor name -> file name, from the index or, without one, from the files themselves."""
+    for name in INDEXES:
+        if (folder / name).is_file():
+            return _read_index(folder / name)
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise CheckpointError("model.no_weights", folder=folder)
+    return {tensor: path.name for path in files for tensor in open_shard(path.name).names}
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    """An index's weight_map, every file of it present and inside the folder."""
+    where = read_json(index).get("weight_map")
+    if not isinstance(where, dict) or not all(isinstance(v, str) for v in where.values()):
+        raise CheckpointError("model.bad_json", path=index, reason="no weight_map")
+    for shard in sorted(set(where.values())):
+        if Path(shard).name != shard:
+            raise CheckpointError("model.outside", index=index, shard=shard)
+        if not (index.parent / shard).is_file():
+            raise CheckpointError("model.missing_shard", index=index, shard=shard)
+    return where
+
+
+def _open_safetensors(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError("model.damaged_shard", shard=path, reason=error) from error
+
+
+def _open_pickle(path: Path) -> dict[str, Tensor]:
+    """Tensors of a `.bin` file, memory-mapped; anything but tensors in it is refused unread."""
+    from pickle import UnpicklingError
+
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UnpicklingError as error:
+        raise CheckpointError("model.pickle", shard=path) from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise CheckpointError("model.damaged_shard", shard=path, reason=error) from error
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise CheckpointError("model.pickle", shard=path)
+    return tensors
+
+
+def check_tensors(model: BelleVL, checkpoint: Checkpoint) -> None:
+    """Every tensor is there, none is left over and every shape is config.json's, before a byte of weights is read."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    optional = _optional_names(model, checkpoint.config)
+    missing = [n for n in expected if n not in checkpoint and n not in optional]
+    if missing:
+        raise CheckpointError("model.missing_tensor", folder=checkpoint.folder, name=missing[0], count=len(missing))
+    extra = [n for n in checkpoint.names() if n not in expected]
+    if extra:
+        raise CheckpointError("model.extra_tensor", folder=checkpoint.folder, name=extra[0], count=len(extra))
+    for name in checkpoint.names():
+        if checkpoint.shape(name) != expected[name]:
+            raise CheckpointError("model.shape", name=name, found=checkpoint.shape(name), expected=expected[name])
+
+
+def _optional_names(model: BelleVL, config: ModelConfig) -> set[str]:
+    """Tensors a file may leave out: g_idx and bias of an int4 layer, the head of tied embeddings."""
+    names = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    for name, module in model.named_modules():
+        if isinstance(module, Int4Linear):
+            names |= {f"{name}.{tensor}" for tensor in module.optional}
+    return names
+
+
+def _load_module(
+    prefix: str, module: nn.Module, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device
+) -> None:
+    """Replaces the module's own empty tensors by the checkpoint's."""
+    for name, empty in _own_tensors(module):
+        full = f"{prefix}.{name}" if prefix else name
+        if full not in checkpoint:
+            module._parameters.pop(name, None)
+            continue
+        # the words and scales of an int4 layer stay as stored: its product decides what it needs
+        tensor = checkpoint.read(full, None if isinstance(module, Int4Linear) else dtype, device)
+        if isinstance(empty, nn.Parameter):
+            module._parameters[name] = nn.Parameter(tensor, requires_grad=empty.requires_grad)
+        else:
+            module._buffers[name] = tensor
+    if isinstance(module, Int4Linear):
+        module.prepare(dtype, prefix)
+
+
+def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from list(module.named_parameters(recurse=False))
+    yield from list(module.named_buffers(recurse=False))

@@ -1,0 +1,153 @@
+"""Int4Linear: a linear layer whose weight is int4 words.
+
+Its buffers have the names and shapes of the checkpoint. `prepare` checks them once and hands them to a product of
+`kernels`; from then on the layer holds what that product needs and nothing else. Knows no file.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import kernels, packing
+from .config import QuantizationConfig
+from .errors import CheckpointError
+
+
+class Int4Linear(nn.Module):
+    """[..., in_features] -> [..., out_features] with 4-bit weights.
+
+    qweight int32 [I/8, O], qzeros int32 [G, O/8], scales float16 [G, O], g_idx int32 [I], bias float16 [O].
+    A bias buffer is always there, because AutoGPTQ writes one for every layer; `bias` False: a file may lack it.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, quantization: QuantizationConfig, bias: bool = True
+    ) -> None:
+        super().__init__()
+        if in_features % 8 or out_features % 8:
+            shape = (out_features, in_features)
+            raise CheckpointError("model.shape", name="an int4 layer", found=shape, expected="multiples of 8")
+        self.in_features, self.out_features = in_features, out_features
+        self.quantization = quantization
+        #: Tensors that a checkpoint may leave out.
+        self.optional = ("g_idx",) if bias else ("g_idx", "bias")
+        groups = packing.group_count(in_features, quantization.group_size)
+        self.register_buffer("qweight", torch.zeros((in_features // 8, out_features), dtype=torch.int32))
+        self.register_buffer("qzeros", torch.zeros((groups, out_features // 8), dtype=torch.int32))
+        self.register_buffer("scales", torch.zeros((groups, out_features), dtype=torch.float16))
+        self.register_buffer("g_idx", packing.plain_groups(in_features, quantization.group_size))
+        self.register_buffer("bias", torch.zeros(out_features, dtype=torch.float16))
+        self.choice: kernels.Choice | None = None
+        self._product: kernels.Product | None = None
+
+    @classmethod
+    def from_weight(cls, weight: Tensor, quantization: QuantizationConfig, bias: Tensor | None = None) -> Int4Linear:
+        """Rounds a float weight [O, I] to the nearest point of the grid that its groups' extremes span."""
+        layer = cls(weight.shape[1], weight.shape[0], quantization, bias is not None)
+        layer.g_idx = layer.g_idx.to(weight.device)
+        scales, zeros = _nearest_grid(weight.float(), layer.g_idx.long(), quantization.sym)
+        groups = layer.g_idx.long()
+        codes = (weight.float().T / scales[groups] + zeros[groups]).round_().clamp_(0, 15).to(torch.uint8)
+        layer.qweight = packing.pack_rows(codes)
+        layer.qzeros = packing.pack_zeros(zeros, quantization.zero_offset)
+        layer.scales = scales.half()
+        layer.bias = layer.bias.to(weight.device) if bias is None else bias.half()
+        return layer
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weight and the bias."""
+        held = sum(buffer.nbytes for buffer in self.buffers(recurse=False))
+        return held + (self._product.nbytes if self._product is not None else 0)
+
+    def prepare(self, dtype: torch.dtype, name: str = "an int4 layer") -> None:
+        """Checks the tensors, picks the product for a model of `dtype` and lets the rest go.
+
+        `name` is for messages. Raises CheckpointError for tensors that do not fit each other.
+        """
+        if self._product is not None:
+            return
+        weight = kernels.Int4Weight.from_words(*self._checked(name))
+        self.choice = kernels.choose(
+            weight.qweight.device, dtype, self.in_features, self.out_features, weight.group_size
+        )
+        self._product = kernels.build(self.choice, weight)
+        used = self.bias is not None and not self.bias.is_meta and bool(self.bias.any())
+        self.bias = self.bias.to(dtype) if used else None
+        self.qweight = self.qzeros = self.scales = self.g_idx = None
+
+    def dequantize(self) -> Tensor:
+        """The weights [O, I]: exact in float32 before `prepare`, then those that the product multiplies with."""
+        if self._product is not None:
+            return self._product.weight()
+        qweight, zeros, scales, g_idx = self._checked("an int4 layer")
+        weight = packing.dequantize(packing.unpack_rows(qweight), scales.float(), zeros, g_idx.long())
+        return weight.T.contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] -> [..., O]"""
+        if self._product is None or (x.requires_grad and torch.is_grad_enabled()):
+            # int4 products have no backward pass; expanded weights do.
+            bias = None if self.bias is None else self.bias.to(x.dtype)
+            return F.linear(x, self.dequantize().to(x.dtype), bias)
+        out = self._product(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
+        return out if self.bias is None else out + self.bias
+
+    def extra_repr(self) -> str:
+        product = self.choice.product if self.choice else "not prepared"
+        return f"{self.in_features}, {self.out_features}, group {self.quantization.group_size}, {product}"
+
+    def _checked(self, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """qweight, zeros [G, O], scales, g_idx, or a CheckpointError that says what does not fit."""
+        groups = packing.group_count(self.in_features, self.quantization.group_size)
+        _check(name, "qweight", self.qweight, (self.in_features // 8, self.out_features), torch.int32)
+        _check(name, "qzeros", self.qzeros, (groups, self.out_features // 8), torch.int32)
+        _check(name, "scales", self.scales, (groups, self.out_features))
+        if not bool(self.scales.isfinite().all()):
+            raise CheckpointError("model.not_finite", name=f"{name}.scales")
+        if self.bias is not None and not self.bias.is_meta:
+            _check(name, "bias", self.bias, (self.out_features,))
+            if not bool(self.bias.isfinite().all()):
+                raise CheckpointError("model.not_finite", name=f"{name}.bias")
+        zeros = packing.unpack_zeros(self.qzeros, self.quantization.zero_offset)
+        return self.qweight, zeros, self.scales, self._checked_groups(name, groups)
+
+    def _checked_groups(self, name: str, groups: int) -> Tensor:
+        if self.g_idx.is_meta:
+            plain = packing.plain_groups(self.in_features, self.quantization.group_size)
+            return plain.to(self.qweight.device)
+        _check(name, "g_idx", self.g_idx, (self.in_features,), torch.int32)
+        least, most = int(self.g_idx.min()), int(self.g_idx.max())
+        if least < 0 or most >= groups:
+            found = least if least < 0 else most
+            raise CheckpointError("model.groups", name=f"{name}.g_idx", found=found, groups=groups)
+        return self.g_idx
+
+
+def _check(name: str, part: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> None:
+    """Raises CheckpointError unless the tensor has this shape and dtype (None: any float)."""
+    if tuple(tensor.shape) != shape:
+        raise CheckpointError("model.shape", name=f"{name}.{part}", found=tuple(tensor.shape), expected=shape)
+    fits = tensor.is_floating_point() if dtype is None else tensor.dtype == dtype
+    if not fits:
+        expected = "a float" if dtype is None else str(dtype).removeprefix("torch.")
+        found = str(tensor.dtype).removeprefix("torch.")
+        raise CheckpointError("model.dtype", name=f"{name}.{part}", found=found, expected=expected)
+
+
+def _nearest_grid(weight: Tensor, g_idx: Tensor, sym: bool) -> tuple[Tensor, Tensor]:
+    """Scales and zeros [G, O] that span each group's extremes (and zero) with 16 points. Weight [O, I]."""
+    groups = int(g_idx.max()) + 1
+    index = g_idx[:, None].expand(-1, weight.shape[0])
+    low = weight.new_zeros((groups, weight.shape[0])).scatter_reduce_(0, index, weight.T, "amin")
+    high = torch.zeros_like(low).scatter_reduce_(0, index, weight.T, "amax")
+    if sym:
+        high = torch.maximum(high, -low)
+        low = -high
+    # Rounded to what is stored, and never 0: a group of zeros keeps code = zero.
+    scales = ((high - low) / 15).half().float()
+    scales = torch.where(scales > 0, scales, torch.ones_like(scales))
+    zeros = torch.full_like(scales, 8) if sym else (-low / scales).round_().clamp_(1, 15)
+    return scales, zeros.to(torch.uint8)

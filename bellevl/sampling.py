@@ -1,0 +1,107 @@
+"""From a row of logits to a token: repetition penalty, temperature, top-k, top-p. Knows no model and no text.
+
+The rules and their order are those of Hugging Face's logits processors, which the family's own code used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from .config import GenerationConfig
+from .errors import PromptError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. `top_k` 0 and `top_p` 1 keep everything; `greedy` takes the likeliest."""
+
+    max_tokens: int = 512
+    greedy: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    @classmethod
+    def of(cls, defaults: GenerationConfig, **settings: object) -> Sampling:
+        """The checkpoint's defaults, overridden by `settings` that are not None.
+
+        Raises PromptError for a value out of range, TypeError for an unknown name.
+        """
+        base = cls(
+            max_tokens=defaults.max_new_tokens,
+            greedy=not defaults.do_sample,
+            temperature=defaults.temperature,
+            top_k=defaults.top_k,
+            top_p=defaults.top_p,
+            repetition_penalty=defaults.repetition_penalty,
+        )
+        unknown = set(settings) - {field.name for field in fields(cls)}
+        if unknown:
+            raise TypeError(f"unknown sampling settings: {', '.join(sorted(unknown))}")
+        sampling = replace(base, **{name: value for name, value in settings.items() if value is not None})  # type: ignore[arg-type]
+        sampling.check()
+        return sampling
+
+    def check(self) -> None:
+        """Raises PromptError for a value out of range."""
+        _require("max_tokens", self.max_tokens, self.max_tokens >= 1, "less than 1")
+        _require("temperature", self.temperature, 0 <= self.temperature <= 100, "not between 0 and 100")
+        _require("top_k", self.top_k, self.top_k >= 0, "less than 0")
+        _require("top_p", self.top_p, 0 <= self.top_p <= 1, "not between 0 and 1")
+        penalty = self.repetition_penalty
+        _require("repetition_penalty", penalty, 0 < penalty <= 100, "not above 0 and at most 100")
+
+    @property
+    def deterministic(self) -> bool:
+        """The likeliest token is taken: nothing is drawn."""
+        return self.greedy or self.temperature == 0 or self.top_k == 1
+
+
+def _require(name: str, value: object, ok: bool, reason: str) -> None:
+    if not ok:
+        raise PromptError("prompt.setting", name=name, value=value, reason=reason)
+
+
+def penalize(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Logits [B, V] of ids in `seen` [B, S] divided by `penalty` where positive, else multiplied."""
+    score = logits.gather(1, seen)
+    return logits.scatter(1, seen, torch.where(score < 0, score * penalty, score / penalty))
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """-inf for everything below the k-th largest logit."""
+    least = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
+    return logits.masked_fill(logits < least, -torch.inf)
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """-inf outside the smallest set of likeliest tokens whose probabilities reach `p`; at least one stays."""
+    ordered, index = logits.sort()
+    dropped = ordered.softmax(-1).cumsum(-1) <= 1 - p
+    dropped[..., -1] = False
+    return logits.masked_fill(dropped.scatter(-1, index, dropped), -torch.inf)
+
+
+def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Probabilities [B, V] after temperature, top-k and top-p."""
+    logits = logits.float() / sampling.temperature
+    if sampling.top_k:
+        logits = keep_top_k(logits, sampling.top_k)
+    if sampling.top_p < 1:
+        logits = keep_top_p(logits, sampling.top_p)
+    return logits.softmax(-1)
+
+
+def choose(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.Generator | None = None) -> Tensor:
+    """Logits [B, V] of the next token and the ids so far [B, S] -> one id a row [B]."""
+    logits = logits.float()
+    if sampling.repetition_penalty != 1:
+        logits = penalize(logits, seen, sampling.repetition_penalty)
+    if sampling.deterministic:
+        return logits.argmax(-1)
+    return torch.multinomial(distribution(logits, sampling), 1, generator=generator)[:, 0]
