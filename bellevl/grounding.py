@@ -193,7 +193,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 def _font(size: int) -> Font:
     """The package's Chinese font, or Pillow's own where the package was installed without it."""
-    path = Path(__file__).parent / "nano" / "atlas" / "cjk-sans.otf"
+    path = Path(__file__).parent / "nano" / "world" / "atlas" / "cjk-sans.otf"
     try:
         return ImageFont.truetype(str(path), size)
     except OSError:

@@ -1,0 +1,102 @@
+"""Pre-training of the nano model's two towers, which BELLE-VL took from others: no weights can be had at this size.
+
+The vision encoder learns dense targets (what is on each patch, in which colour, where it begins and ends), the
+language model the world's sentences. The heads are thrown away afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..model import BelleVL
+from ..vision import VisionTransformer
+from .world import Mix, draw_scene
+from .world.targets import n_classes, n_colours, n_scenes, patch_targets
+
+MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))
+STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))
+
+
+def normalise(pictures: Tensor) -> Tensor:
+    """uint8 [B, S, S, 3] -> the preprocessing's float32 [B, 3, S, S]."""
+    return ((pictures.float() / 255 - MEAN) / STD).permute(0, 3, 1, 2).contiguous()
+
+
+class DenseVision(nn.Module):
+    """Vision encoder blocks under one linear head a patch: class, colour, scene, box, centre, own place."""
+
+    def __init__(self, tower: VisionTransformer) -> None:
+        super().__init__()
+        self.tower = tower
+        self.sizes = (n_classes, n_colours, n_scenes, 4, 1, 2)
+        self.norm = nn.LayerNorm(tower.config.width)
+        self.head = nn.Linear(tower.config.width, sum(self.sizes))
+        for module in (tower.attn_pool, tower.ln_post):
+            module.requires_grad_(False)
+        tower.proj.requires_grad = False
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """[B, 3, S, S] -> one tensor a target, each [B, P, size]."""
+        return self.head(self.norm(self.tower.encode_patches(pixels))).float().split(self.sizes, dim=-1)
+
+
+def dense_batches(first: int, size: int, mix: Mix, seed: int) -> Iterator[dict[str, np.ndarray]]:
+    """Batch after batch of drawn scenes and their targets, from number `first` on."""
+    number = first
+    while True:
+        rng = np.random.default_rng((seed, number))
+        scenes = [draw_scene(rng, "train", mix=mix) for _ in range(size)]
+        targets = [patch_targets(scene) for scene in scenes]
+        batch = {"pictures": np.stack([np.asarray(scene.picture) for scene in scenes])}
+        for name in ("classes", "colours", "scene", "boxes", "centre", "occupied"):
+            batch[name] = np.stack([np.asarray(getattr(t, name)) for t in targets])
+        yield batch
+        number += 1
+
+
+def dense_loss(model: DenseVision, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    """Sum of the targets' losses; background patches count a fifth of the patches that show something."""
+    classes, colours, scenes, boxes, centre, place = model(normalise(batch["pictures"]))
+    occupied = batch["occupied"].float()
+    weight = 0.2 + 0.8 * occupied
+    kind = _mean(_entropy(classes, batch["classes"]), weight)
+    colour = _mean(_entropy(colours, batch["colours"]), weight)
+    scene = _entropy(scenes, batch["scene"][:, None].expand(scenes.shape[:2])).mean()
+    box = _mean(F.l1_loss(boxes, batch["boxes"].float(), reduction="none").sum(-1), occupied)
+    flag = _mean(
+        F.binary_cross_entropy_with_logits(centre[..., 0], batch["centre"].float(), reduction="none"),
+        occupied,
+    )
+    own = F.l1_loss(place, _grid(place).expand_as(place))
+    loss = kind + 0.5 * colour + 0.2 * scene + 2.0 * box + 0.3 * flag + 0.5 * own
+    with torch.no_grad():
+        hit = (classes.argmax(-1) == batch["classes"]).float()
+        figures = {"kind": float(kind), "accuracy": float(_mean(hit, occupied)), "box": float(box)}
+        figures["scene"] = float((scenes.argmax(-1) == batch["scene"][:, None]).float().mean())
+    return loss, figures
+
+
+def _grid(place: Tensor) -> Tensor:
+    """Centre (x, y) of each patch in 0..1 [1, P, 2]."""
+    side = round(place.shape[1] ** 0.5)
+    line = (torch.arange(side, device=place.device) + 0.5) / side
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack((x, y), dim=-1).view(1, -1, 2)
+
+
+def _entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, 1), target.long().flatten(), reduction="none").view(target.shape)
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    return (values * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def vision_of(model: BelleVL) -> DenseVision:
+    """The model's own encoder under fresh heads: training one trains the other."""
+    return DenseVision(model.transformer.visual)

@@ -1,0 +1,171 @@
+"""The stages that train the nano model from nothing; `scripts/train_nano.py` runs them.
+
+    vision   the encoder alone, dense targets           (pre-training: no weights can be had at this size)
+    text     the language model alone, the world's sentences
+    align    stage 1 of BELLE-VL: the resampler only, on captions and names
+    tune     stage 2 of BELLE-VL: resampler and language model on every kind of question
+
+Each stage starts from the one before and resumes where it was stopped. FOLDER/<stage> is a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..config import ModelConfig
+from ..model import BelleVL
+from ..tokenizer import Tokenizer
+from ..training.loop import Job, Progress, Schedule, train
+from ..training.stages import freeze_for_stage
+from .pretrain import dense_batches, dense_loss, vision_of
+from .recipe import nano_config, new_model
+from .tune import RowLoss, row_batches
+from .world import Mix
+
+VOCABULARY = Path(__file__).parent / "qwen.tiktoken"
+
+#: Stage 1 sees what BELLE-VL's saw: captions and names, nothing that has to be reasoned about.
+CAPTIONS = Mix(
+    questions=(("caption", 2.0), ("name", 2.0), ("scene", 1.5), ("read", 1.0), ("name_en", 0.5), ("caption_en", 0.5)),
+    only_listed=True,
+)
+
+#: Stage 2 sees every kind of question; of printed text, which this size reads badly, a little.
+EVERYTHING = Mix(spatial=0.40, count=0.16, single=0.16, scene=0.18, text=0.10)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One line of the plan."""
+
+    name: str
+    schedule: Schedule
+    batch: int
+    mix: Mix
+    seed: int
+
+
+PLAN = (
+    Stage("vision", Schedule(1050, matrix_lr=5e-3, other_lr=2e-3), 96, Mix(), 1),
+    Stage("text", Schedule(160, matrix_lr=4e-3, other_lr=3e-3, warmup=20), 32, Mix(), 2),
+    Stage("align", Schedule(160, matrix_lr=2e-3, other_lr=2e-3, warmup=20), 32, CAPTIONS, 3),
+    Stage("tune", Schedule(1900, matrix_lr=3e-3, other_lr=2e-3, decay=0.6), 32, EVERYTHING, 4),
+)
+
+
+def run_stage(stage: Stage, folder: Path, tokenizer: Tokenizer, compiled: bool = True) -> Iterator[Progress]:
+    """Runs one stage to its end unless its result is there; the result is FOLDER/<stage>/model.safetensors."""
+    done = folder / stage.name / "model.safetensors"
+    if done.is_file():
+        return
+    model = start_model(stage, folder, tokenizer)
+    yield from train(job_of(stage, model, folder, tokenizer, compiled))
+    write_checkpoint(model, folder / stage.name, tokenizer)
+
+
+def start_model(stage: Stage, folder: Path, tokenizer: Tokenizer) -> BelleVL:
+    """The result of the stage before, or fresh weights."""
+    model = new_model(nano_config_of(tokenizer))
+    before = [s.name for s in PLAN][: [s.name for s in PLAN].index(stage.name)]
+    if before:
+        model.load_state_dict(load_file(folder / before[-1] / "model.safetensors"))
+    return model.train()
+
+
+def nano_config_of(tokenizer: Tokenizer) -> ModelConfig:
+    """The configuration for this vocabulary, its rows filled up to a multiple of 128."""
+    return nano_config(-(-tokenizer.n_vocab // 128) * 128, tokenizer.image_start_id)
+
+
+def job_of(stage: Stage, model: BelleVL, folder: Path, tokenizer: Tokenizer, compiled: bool) -> Job:
+    """What each stage trains, on what."""
+    assert model.config.visual is not None
+    queries = model.config.visual.n_queries
+    if stage.name == "vision":
+        dense = vision_of(model)
+
+        def dense_stream(first: int) -> Any:
+            return loader(dense_batches, first, stage.batch, stage.mix, stage.seed)
+
+        def dense_value(batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+            with torch.autocast("cpu", torch.bfloat16):
+                return dense_loss(dense, batch)
+
+        return Job(stage.name, dense, stage.schedule, dense_stream, dense_value, folder)
+    freeze_for_stage(model, 1 if stage.name == "align" else 2)
+    if stage.name == "text":
+        model.transformer.visual.requires_grad_(False)
+
+    def rows(first: int) -> Any:
+        return loader(row_batches, first, stage.batch, stage.mix, stage.seed, tokenizer, queries)
+
+    slot = picture_column(tokenizer, queries)
+    return Job(
+        stage.name,
+        model,
+        stage.schedule,
+        rows,
+        RowLoss(model, slot, pictures=stage.name != "text", compiled=compiled),
+        folder,
+    )
+
+
+def picture_column(tokenizer: Tokenizer, n_queries: int) -> int:
+    """Column of the image start token: the same in every row."""
+    from .rows import RowBuilder
+
+    builder = RowBuilder(tokenizer, n_queries)
+    return len(builder.system) + builder.picture.index(tokenizer.image_start_id)
+
+
+class _Stream(torch.utils.data.IterableDataset):
+    def __init__(self, make: Any, args: tuple[Any, ...]) -> None:
+        self.make, self.args = make, args
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.make(*self.args)
+
+
+def loader(make: Any, *args: Any) -> Any:
+    """Batches drawn in a process beside the training one."""
+    return torch.utils.data.DataLoader(_Stream(make, args), batch_size=None, num_workers=1, prefetch_factor=4)
+
+
+def write_checkpoint(model: BelleVL, folder: Path, tokenizer: Tokenizer) -> None:
+    """A checkpoint folder of the family: config, vocabulary, weights; the weights last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config_json(model.config), indent=1) + "\n", encoding="utf-8")
+    generation = {
+        "chat_format": "chatml", "do_sample": True, "eos_token_id": tokenizer.eod_id, "pad_token_id": tokenizer.eod_id,
+        "max_window_size": 448, "max_new_tokens": 128, "top_k": 0, "top_p": 0.3,
+    }  # fmt: skip
+    (folder / "generation_config.json").write_text(json.dumps(generation, indent=1) + "\n", encoding="utf-8")
+    shutil.copyfile(VOCABULARY, folder / "qwen.tiktoken")
+    partial = folder / "model.safetensors.partial"
+    save_file(
+        {n: t.detach().contiguous() for n, t in model.state_dict().items()},
+        partial,
+        metadata={"format": "pt"},
+    )
+    os.replace(partial, folder / "model.safetensors")
+
+
+def config_json(config: ModelConfig) -> dict[str, Any]:
+    """config.json in the family's own keys."""
+    raw = asdict(config)
+    return {
+        "architectures": ["QWenLMHeadModel"],
+        "model_type": "qwen",
+        "tokenizer_type": "QWenTokenizer",
+        **raw,
+    }

@@ -1,0 +1,146 @@
+"""Losses of the nano model's language stages over packed rows: text alone, stage 1, stage 2.
+
+The numbers equal those of one conversation a row (tests compare); the packing only saves time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..model import BelleVL
+from ..tokenizer import Tokenizer
+from .pretrain import normalise
+from .questions import Turn, ask
+from .rows import Row, RowBuilder, stack
+from .world import Mix, draw_scene
+
+ROOM = 256
+ANSWER_ROOM = 112
+
+
+def row_batches(
+    first: int,
+    size: int,
+    mix: Mix,
+    seed: int,
+    tokenizer: Tokenizer,
+    n_queries: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batch after batch of packed rows and their pictures, from number `first` on."""
+    builder = RowBuilder(tokenizer, n_queries)
+    number = first
+    while True:
+        rng = np.random.default_rng((seed, number))
+        rows, pictures = [], []
+        for _ in range(size):
+            row, picture = one_row(rng, mix, builder)
+            rows.append(row)
+            pictures.append(picture)
+        yield stack(rows, ANSWER_ROOM) | {"pictures": np.stack(pictures)}
+        number += 1
+
+
+def one_row(rng: np.random.Generator, mix: Mix, builder: RowBuilder) -> tuple[Row, np.ndarray]:
+    """A drawn scene and as many conversations about it as fit."""
+    scene = draw_scene(rng, "train", mix=mix)
+    turns = ask(scene, rng, mix, n=9)
+    talks = conversations(turns, rng)
+    return builder.build(talks, ROOM, rng), np.asarray(scene.picture)
+
+
+def conversations(turns: tuple[Turn, ...], rng: np.random.Generator, joined: float = 0.2) -> list[list[Turn]]:
+    """Turns grouped into conversations: a follow-up behind what it follows, some others behind each other too."""
+    talks: dict[int, list[Turn]] = {}
+    for i, turn in enumerate(turns):
+        if turn.follows is None:
+            talks[i] = [turn]
+        else:
+            root = next(k for k, talk in talks.items() if any(t is turns[turn.follows] for t in talk))
+            talks[root].append(turn)
+    result: list[list[Turn]] = []
+    for talk in talks.values():
+        alone = not result or talk[0].kind == "talk" or result[-1][0].kind == "talk" or len(result[-1]) > 3
+        if alone or rng.random() >= joined:
+            result.append(talk)
+        else:
+            result[-1] = result[-1] + talk
+    order = rng.permutation(len(result))
+    return [result[i] for i in order]
+
+
+def row_mask(groups: Tensor, sees: Tensor) -> Tensor:
+    """True where a token may look [B, 1, T, T]; see the module docstring of rows."""
+    key, query = groups[:, None, :], groups[:, :, None]
+    allowed = (key == query) | (key == 0) | ((key == -1) & sees[:, :, None])
+    order = torch.ones(groups.shape[1], groups.shape[1], dtype=torch.bool, device=groups.device).tril()
+    return (allowed & order)[:, None]
+
+
+def hidden_states(
+    model: BelleVL, ids: Tensor, positions: Tensor, mask: Tensor, features: Tensor | None, slot: int
+) -> Tensor:
+    """Packed rows [B, T] through the language model, features [B, Q, C] in the columns behind `slot`."""
+    x = model.transformer.wte(ids)
+    if features is not None:
+        x = torch.cat((x[:, : slot + 1], features.to(x.dtype), x[:, slot + 1 + features.shape[1] :]), dim=1)
+    return model.decode_hidden(x, positions=positions, mask=mask)
+
+
+def answer_logits(model: BelleVL, hidden: Tensor, slots: Tensor) -> Tensor:
+    """Logits [B, A, V] at the positions before learned tokens only: the head is the widest layer."""
+    index = slots[..., None].expand(-1, -1, hidden.shape[-1])
+    return model.lm_head(hidden.gather(1, index)).float()
+
+
+def weighted_loss(logits: Tensor, ids: Tensor, slots: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean cross entropy, and the share of deciding tokens (weight 1) that are right."""
+    target = ids.gather(1, slots + 1)
+    each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+    right = ((logits.argmax(-1) == target) & (weights >= 1)).sum() / (weights >= 1).sum().clamp(min=1)
+    return (each * weights).sum() / weights.sum(), right
+
+
+class RowLoss:
+    """The loss of one stage: frozen encoder blocks without gradient, the rest as requires_grad says."""
+
+    def __init__(self, model: BelleVL, slot: int, *, pictures: bool = True, compiled: bool = True) -> None:
+        self.model, self.slot, self.pictures = model, slot, pictures
+        self._encode = torch.compile(self._patches) if compiled else self._patches
+        self._rest = torch.compile(self._loss) if compiled else self._loss
+
+    def __call__(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        with torch.autocast("cpu", torch.bfloat16):
+            patches = None
+            if self.pictures:
+                with torch.no_grad():
+                    patches = self._encode(batch["pictures"])
+            sees = batch["sees"] if self.pictures else torch.zeros_like(batch["sees"])
+            loss, right = self._rest(
+                patches,
+                batch["ids"],
+                batch["positions"],
+                batch["groups"],
+                sees,
+                batch["slots"],
+                batch["weights"],
+            )
+        return loss, {"decided": float(right)}
+
+    def _patches(self, pictures: Tensor) -> Tensor:
+        return self.model.transformer.visual.encode_patches(normalise(pictures))
+
+    def _loss(
+        self, patches: Tensor | None, ids: Tensor, positions: Tensor, groups: Tensor, sees: Tensor, slots: Tensor,
+        weights: Tensor,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        visual = self.model.transformer.visual
+        features = None
+        if patches is not None:
+            features = visual.ln_post(visual.attn_pool(patches)) @ visual.proj
+        hidden = hidden_states(self.model, ids, positions, row_mask(groups, sees), features, self.slot)
+        return weighted_loss(answer_logits(self.model, hidden, slots), ids, slots, weights)
