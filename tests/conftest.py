@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -110,3 +113,35 @@ def bellevl(environment: dict[str, str]) -> Bellevl:
 def program() -> list[str]:
     """How tests start the program: with the interpreter that runs them."""
     return [sys.executable, "-m", "bellevl_cli"]
+
+
+class Answer:
+    """Answers of `bellevl ask --json` made in this process: `answer("question", max_tokens=3)["text"]`."""
+
+    def __init__(self, model: Path, picture: Path) -> None:
+        self.model, self.picture = model, picture
+        self.notes = ""
+
+    def __call__(self, question: str = "", model: Path | None = None, **sampling: Any) -> dict[str, Any]:
+        """The record; `notes` is then what went to stderr."""
+        from bellevl_cli import ask
+        from bellevl_cli.options import ModelOptions, SamplingOptions
+        from bellevl_cli.render import Renderer
+
+        out, err = io.StringIO(), io.StringIO()
+        chosen = ModelOptions(model or self.model)
+        options = ask.AskOptions(str(self.picture), question, True, chosen, SamplingOptions(**sampling))
+        ask.run(options, Renderer(out, err))
+        self.notes = err.getvalue()
+        record: dict[str, Any] = json.loads(out.getvalue())
+        return record
+
+
+@pytest.fixture
+def answer(tiny_folder: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """Asks the small checkpoint about the picture, in Chinese."""
+    from bellevl_cli import guard
+
+    monkeypatch.setattr(guard, "install", lambda: None)  # it could not be taken out of this process again
+    monkeypatch.setenv("BELLEVL_LANG", "zh")
+    return Answer(tiny_folder, picture)

@@ -1,0 +1,5 @@
+"""`python -m bellevl_cli` is `bellevl`."""
+
+from .app import main
+
+main()

@@ -1,0 +1,159 @@
+"""The one place where an error becomes words and an exit code.
+
+0 answered · 1 other failure · 2 usage · 3 picture · 4 model · 5 memory · 130 Ctrl-C · 141 broken pipe · 143 TERM
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import TextIO
+
+import typer
+
+from bellevl.errors import (
+    BellevlError,
+    CheckpointError,
+    OutOfMemoryError,
+    PictureError,
+)
+
+from .clean import clean_line, typed_text
+from .guard import NetworkRefusedError
+from .words import error_line, reason, say, usage_cause
+
+OK, FAILURE, USAGE, PICTURE, MODEL, MEMORY = 0, 1, 2, 3, 4, 5
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
+
+#: Errors of these ids are a wrong option, whatever their class.
+USAGE_IDS = frozenset({"device.unknown", "prompt.setting", "quantize.option"})
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class TerminatedError(BaseException):
+    """SIGTERM came. Not an Exception: nobody may mistake it for a failure and go on."""
+
+
+class LeaveError(Exception):
+    """The program ends with `code`; everything was said already."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(code)
+
+
+def exit_code(error: BaseException) -> int:
+    """What the shell is told about `error`."""
+    if isinstance(error, BellevlError):
+        return _own_code(error)
+    if isinstance(error, LeaveError):
+        return error.code
+    if isinstance(error, UsageError):
+        return USAGE
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    if isinstance(error, TerminatedError):
+        return TERMINATED
+    return MEMORY if _is_out_of_memory(error) else FAILURE
+
+
+def _own_code(error: BellevlError) -> int:
+    if error.message in USAGE_IDS:
+        return USAGE
+    for kind, code in ((PictureError, PICTURE), (CheckpointError, MODEL), (OutOfMemoryError, MEMORY)):
+        if isinstance(error, kind):
+            return code
+    return FAILURE
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Also torch's, told by name: this file does not import torch for it. Its CPU allocator raises RuntimeError."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+def describe(error: BaseException) -> str | None:
+    """The one line about `error`; None where there is nothing to say."""
+    if isinstance(error, (LeaveError, BrokenPipeError, TerminatedError)):
+        return None
+    if isinstance(error, BellevlError):
+        return error_line(error)
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return say("interrupted")
+    if isinstance(error, NetworkRefusedError):
+        return say("network.refused", target=error.target, module=error.module)
+    if isinstance(error, UsageError):
+        return usage_cause(error)
+    if _is_out_of_memory(error):
+        return say("memory.during")
+    if isinstance(error, OSError) and error.strerror:
+        return say("system", reason=reason(error.strerror), name=clean_line(typed_text(str(error.filename or ""))))
+    return say("unexpected", kind=type(error).__name__, reason=clean_line(str(error))[:300])
+
+
+def run(action: Callable[[], object], debug: Callable[[], bool]) -> int:
+    """Runs `action`; whatever it raises becomes one line on stderr and the exit code that is returned."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        action()
+        sys.stdout.flush()
+        return OK
+    except typer.Exit as error:
+        return int(error.exit_code)
+    except BaseException as error:
+        return _report(error, debug())
+
+
+def _report(error: BaseException, debug: bool) -> int:
+    code, text = exit_code(error), describe(error)
+    if text is not None and not isinstance(error, (KeyboardInterrupt, UsageError)):
+        _keep(error)
+    _settle(sys.stdout)
+    try:
+        if debug:
+            sys.stderr.write("".join(traceback.format_exception(error)))
+        if text is not None:
+            sys.stderr.write(text + "\n")
+    except OSError:
+        _silence(sys.stderr)
+    _settle(sys.stderr)
+    return code
+
+
+def _settle(stream: TextIO) -> None:
+    """Writes out what `stream` still holds; where that cannot be, Python shall not try again at exit."""
+    try:
+        stream.flush()
+    except OSError:
+        _silence(stream)
+
+
+def _keep(error: BaseException) -> None:
+    """The last error with its traceback, for a report; a full or read-only disk must not hide the error itself."""
+    from .settings import private_file, state_folder
+
+    try:
+        path = private_file(state_folder() / "last-error.txt")
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return
+
+
+def _silence(stream: TextIO) -> None:
+    """Points `stream` at nothing: Python flushes it once more at exit and would complain."""
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), stream.fileno())
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise TerminatedError

@@ -1,0 +1,122 @@
+"""`bellevl quantize`: draws what `quantize.pipeline` tells. Ctrl-C leaves what the same command goes on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bellevl.config import read_config
+from bellevl.sizes import weight_bytes
+
+from . import guard
+from .clean import clean_line, typed_text
+from .exits import INTERRUPTED, LeaveError
+from .preflight import readable_bytes
+from .render import Renderer
+from .words import say
+
+if TYPE_CHECKING:
+    from quantize.progress import Progress
+    from quantize.recipe import Recipe
+
+
+#: Stages of a job -> what they are called.
+STAGES = {"copy": "quantize.copy", "embed": "quantize.embed", "finish": "quantize.finish"}
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """What was asked on the command line; None is the recipe's default."""
+
+    source: Path
+    target: Path
+    calibration: Path | None = None
+    group_size: int | None = None
+    asym: bool = False
+    act_order: bool = False
+    damp: float | None = None
+    samples: int | None = None
+    seqlen: int | None = None
+    seed: int | None = None
+
+
+def run(options: QuantizeOptions, renderer: Renderer | None = None) -> None:
+    """Quantizes. Raises the errors of bellevl, LeaveError(130) after Ctrl-C."""
+    guard.install()
+    renderer = renderer or Renderer()
+    config, _ = read_config(options.source)
+    recipe = recipe_of(options)
+    size = readable_bytes(weight_bytes(config, recipe.quantization()))
+    renderer.say(
+        "quantize.start", source=_name(options.source), target=_name(options.target),
+        blocks=config.num_hidden_layers, size=size,
+    )  # fmt: skip
+    renderer.stage(say("quantize.prepare"))
+    from quantize.pipeline import quantize
+
+    drawer = ProgressDrawer(renderer)
+    try:
+        for progress in quantize(options.source, options.target, recipe, options.calibration):
+            drawer.draw(progress)
+    except KeyboardInterrupt as error:
+        renderer.say("quantize.resume")
+        raise LeaveError(INTERRUPTED) from error
+    written = readable_bytes(sum(p.stat().st_size for p in options.target.iterdir() if p.is_file()))
+    renderer.say("quantize.done", target=_name(options.target), size=written, time=readable_time(drawer.elapsed))
+
+
+def recipe_of(options: QuantizeOptions) -> Recipe:
+    """Raises QuantizeError for a value out of range."""
+    from quantize.recipe import Recipe
+
+    given = {
+        "group_size": options.group_size,
+        "damp_percent": options.damp,
+        "nsamples": options.samples,
+        "seqlen": options.seqlen,
+        "seed": options.seed,
+    }
+    known = {name: value for name, value in given.items() if value is not None}
+    return Recipe(sym=not options.asym, desc_act=options.act_order, **known)  # type: ignore[arg-type]
+
+
+class ProgressDrawer:
+    """A line that is rewritten for every step, and one that stays for every finished block."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer = renderer
+        self.elapsed = 0.0
+        self._worst = 0.0
+
+    def draw(self, progress: Progress) -> None:
+        self.elapsed = progress.elapsed
+        left = "…" if progress.remaining is None else readable_time(progress.remaining)
+        percent = f"{100 * progress.fraction:.0f}%"
+        if progress.stage != "block" or progress.block is None:
+            self.renderer.stage(say("quantize.stage", stage=say(STAGES[progress.stage]), done=percent, left=left))
+        elif progress.report is not None:
+            self._worst = max(self._worst, progress.report.error)
+            self.renderer.stage(
+                say(
+                    "quantize.layer", block=progress.block + 1, blocks=progress.blocks,
+                    layer=progress.report.layer, done=percent, left=left,
+                )
+            )  # fmt: skip
+        else:
+            self.renderer.say(
+                "quantize.block", block=progress.block + 1, blocks=progress.blocks,
+                loss=f"{self._worst:.2g}", done=percent, left=left,
+            )  # fmt: skip
+            self._worst = 0.0
+
+
+def readable_time(seconds: float) -> str:
+    """75 -> "1:15", 3675 -> "1:01:15"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _name(folder: Path) -> str:
+    return clean_line(typed_text(str(folder)))

@@ -1,0 +1,83 @@
+"""`bellevl quantize` as a person sees it; what it computes is tested with the pipeline."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Answer, Bellevl
+from PIL import Image
+
+import quantize.pipeline
+from bellevl_cli import guard, quantize_command
+from bellevl_cli.exits import LeaveError
+from bellevl_cli.quantize_command import QuantizeOptions, readable_time
+from bellevl_cli.render import Renderer
+from quantize.progress import Progress
+
+
+def test_a_quantized_model_answers(bellevl: Bellevl, answer: Answer, tiny_folder: Path, tmp_path: Path) -> None:
+    """The command makes a folder that show calls int4 and that answers; stdout stays empty, a second run is refused."""
+    target = tmp_path / "int4"
+    asked = ("quantize", tiny_folder, target, "--samples", "4", "--group-size", "32", "--asym")
+    done = bellevl(*asked)
+    assert (done.returncode, done.stdout) == (0, b""), done.stderr.decode()
+    assert "第 2/2 层完成" in done.stderr.decode() and "完成: " in done.stderr.decode()
+    record = json.loads(bellevl("show", "--model", target, "--json").stdout)
+    assert record["quantization"] == "gptq-int4 g32 asym"
+    result = answer("问", model=target, greedy=True)
+    assert len(result["text"]) == 24 and result["quantization"] == "gptq-int4 g32 asym"
+    again = bellevl(*asked)
+    assert again.returncode == 1 and "已有完整的模型" in again.stderr.decode()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--group-size", "33"), ("--damp", "0"), ("--samples", "0")])
+def test_a_wrong_recipe_is_exit_2(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path, option: str, value: str) -> None:
+    """A setting out of range is a usage error before anything is written."""
+    done = bellevl("quantize", tiny_folder, tmp_path / "int4", option, value)
+    assert done.returncode == 2 and "试试" in done.stderr.decode()
+    assert not (tmp_path / "int4").exists()
+
+
+def test_a_source_that_is_no_model_is_exit_4(bellevl: Bellevl, tmp_path: Path) -> None:
+    """The source is looked at first."""
+    assert bellevl("quantize", tmp_path / "none", tmp_path / "int4").returncode == 4
+
+
+def test_ctrl_c_says_how_to_go_on(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C the exit code is 130, the same command is named, and it goes on to the end."""
+    monkeypatch.setenv("BELLEVL_LANG", "zh")
+    monkeypatch.setattr(guard, "install", lambda: None)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (60, 60), (10, 200, 30)).save(pictures / "green.png")
+    options = QuantizeOptions(tiny_folder, tmp_path / "int4", calibration=pictures, samples=2)
+    whole = quantize.pipeline.quantize
+
+    def interrupted(*arguments: object) -> Iterator[Progress]:
+        for progress in whole(*arguments):  # type: ignore[arg-type]
+            yield progress
+            if progress.stage == "block" and progress.report is None:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(quantize.pipeline, "quantize", interrupted)
+    renderer = Renderer(io.StringIO(), io.StringIO())
+    with pytest.raises(LeaveError) as caught:
+        quantize_command.run(options, renderer)
+    assert caught.value.code == 130
+    assert "重新运行同一条命令即可继续" in renderer.err.getvalue()  # type: ignore[attr-defined]
+    monkeypatch.setattr(quantize.pipeline, "quantize", whole)
+    renderer = Renderer(io.StringIO(), io.StringIO())
+    quantize_command.run(options, renderer)
+    said = renderer.err.getvalue()  # type: ignore[attr-defined]
+    assert "第 2/2 层完成" in said and "第 1/2 层完成" not in said
+    assert (tmp_path / "int4" / "config.json").is_file()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (75, "1:15"), (3675, "1:01:15")])
+def test_times_are_readable(seconds: float, text: str) -> None:
+    """Minutes and seconds, hours where there are some."""
+    assert readable_time(seconds) == text

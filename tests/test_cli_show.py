@@ -1,0 +1,48 @@
+"""`bellevl show` and `bellevl doctor`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from conftest import Bellevl
+from tiny import write_tiny_checkpoint
+
+from bellevl_cli.table import table_lines
+
+
+def test_show_counts_without_weights(bellevl: Bellevl, tmp_path: Path) -> None:
+    """show needs config.json alone; --json has what the table has."""
+    folder = write_tiny_checkpoint(tmp_path / "tiny")
+    size = (folder / "model.safetensors").stat().st_size
+    record = json.loads(bellevl("show", "--model", folder, "--json").stdout)
+    assert (record["name"], record["architecture"], record["quantization"]) == ("tiny", "QWenLMHeadModel", None)
+    assert record["parameters"]["total"] * 4 <= record["files"]["model.safetensors"] == size
+    assert record["context_window"] == 2048 and record["vision"]["tokens_per_picture"] == 4
+    (folder / "model.safetensors").unlink()
+    done = bellevl("show", "--model", folder)
+    assert done.returncode == 0 and done.stderr == b""
+    text = done.stdout.decode()
+    assert "2 层，宽 128，1 头" in text and "56×56 像素" in text and "qwen.tiktoken" in text
+
+
+def test_show_of_nothing_is_exit_4(bellevl: Bellevl, tmp_path: Path) -> None:
+    """A folder that is no model is told in one line."""
+    done = bellevl("show", "--model", tmp_path, "--json")
+    assert (done.returncode, done.stdout) == (4, b"") and len(done.stderr.decode().splitlines()) == 1
+
+
+def test_doctor_reports_every_line(bellevl: Bellevl) -> None:
+    """doctor names Python, torch, memory, the int4 product and why, and the embedded model answers unwatched."""
+    done = bellevl("doctor", "--net", "--json")
+    findings = {finding["id"]: finding for finding in json.loads(done.stdout)}
+    assert {"python", "torch", "memory", "device", "int4", "state", "heic", "terminal", "model"} <= set(findings)
+    assert findings["int4"]["facts"]["product"] and findings["int4"]["facts"]["reason"]
+    assert findings["network"]["text"] == "网络连接: 0"
+    assert done.returncode == 0, done.stdout.decode()
+    assert findings["answer"]["facts"]["tokens"] > 0 and findings["answer"]["facts"]["text"]
+
+
+def test_columns_line_up_by_width() -> None:
+    """A Chinese character counts as two columns."""
+    assert table_lines([("名", "值", "x"), ("abcd", "v", "")]) == ["名    值  x", "abcd  v   "]
