@@ -31,6 +31,10 @@ LARGEST = {
 }
 
 
+#: What the type of the weights is called, by the family and by later writers.
+DTYPE_KEYS = ("torch_dtype", "dtype")
+
+
 @dataclass(frozen=True)
 class VisionConfig:
     """The vision encoder and its resampler; key `visual` of config.json."""
@@ -178,7 +182,7 @@ def parse_config(raw: dict[str, Any], path: Path) -> ModelConfig:
         no_bias=fields.flag("no_bias", True),
         tie_word_embeddings=fields.flag("tie_word_embeddings", False),
         max_position_embeddings=fields.integer("max_position_embeddings", 8192),
-        torch_dtype=raw.get("torch_dtype") if isinstance(raw.get("torch_dtype"), str) else None,
+        torch_dtype=next((v for v in map(raw.get, DTYPE_KEYS) if isinstance(v, str)), None),
         visual=_parse_vision(raw, path),
     )
     _check_sizes(config, fields)

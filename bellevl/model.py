@@ -107,10 +107,16 @@ class BelleVL(nn.Module):
             positions, furthest = torch.arange(past, past + new, device=x.device), past + new - 1
         rotary = self.rotary(positions, self._alpha(cache, past + new, alpha), furthest)
         for block in self.transformer.h:
-            x = block(x, rotary, mask, cache)
+            x = self.run_block(block, x, rotary, mask, cache)
         if cache is not None:
             cache.advance(new)
         return self.transformer.ln_f(x)
+
+    def run_block(
+        self, block: nn.Module, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
+        """One block, [B, T, C] -> [B, T, C]; a place for a subclass to record or to recompute."""
+        return block(x, rotary, mask, cache)
 
     def rotary(self, positions: Tensor, alpha: int = 1, furthest: int | None = None) -> Rotary:
         """Tables for tokens at `positions` [T] or [B, T]; `furthest` is the largest, if the caller knows it."""

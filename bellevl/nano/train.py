@@ -57,9 +57,9 @@ class Stage:
 
 PLAN = (
     Stage("vision", Schedule(1050, matrix_lr=5e-3, other_lr=2e-3), 96, Mix(), 1),
-    Stage("text", Schedule(160, matrix_lr=4e-3, other_lr=3e-3, warmup=20), 32, Mix(), 2),
-    Stage("align", Schedule(160, matrix_lr=2e-3, other_lr=2e-3, warmup=20), 32, CAPTIONS, 3),
-    Stage("tune", Schedule(1900, matrix_lr=3e-3, other_lr=2e-3, decay=0.6), 32, EVERYTHING, 4),
+    Stage("text", Schedule(120, matrix_lr=4e-3, other_lr=3e-3, warmup=20), 32, Mix(), 2),
+    Stage("align", Schedule(120, matrix_lr=2e-3, other_lr=2e-3, warmup=20), 32, CAPTIONS, 3),
+    Stage("tune", Schedule(1700, matrix_lr=3e-3, other_lr=2e-3, decay=0.6), 32, EVERYTHING, 4),
 )
 
 
