@@ -8,16 +8,17 @@
 - `dequantize`: expands the weights piece by piece at every call and multiplies in the model's dtype. Everywhere.
 - `dense`: expands the weights once and keeps them. For layers so small that memory does not matter.
 
-Measured on one core of a Zen 4 (torch 2.13), in=5120, out=13696, group 128, milliseconds:
+Measured on one core of a Zen 4 with bfloat16 dot products (torch 2.13), in=5120, out=13696, group 128, milliseconds:
 
-    rows   int4pack bf16   expand + bf16 matmul   bf16 matmul alone   int4pack float32
-       1             3.7                     65                12.0                119
-      64             104                    101                  50                  -
-     300             494                    250                 201                  -
+    rows   int4pack bf16   expand + matmul bf16   F.linear bf16   int4pack float32   expand + matmul float32
+       1             3.7                      -            12.0                119                        62
+      64             104                    100              50                  -                       166
+     300             494                    260             201                  -                       504
 
-so on the CPU int4pack serves decode and, from PREFILL_ROWS rows on, the weights are expanded out of its own storage:
-there is no second copy. At 256x768 the same limit holds (64 rows: 0.29 against 0.30 ms). A float32 layer of that size
-takes 0.017 ms dense and 0.34 ms with int4pack, with float32's accuracy, so small float32 layers are dense.
+so on the CPU int4pack serves decode, and from PREFILL_ROWS rows on the weights are expanded out of its own storage:
+there is no second copy. At 256x768 both cost the same at about 100 rows. A float32 layer of that size takes 0.03 ms
+dense for one row and 0.34 with int4pack, so small float32 layers are dense. `benchmarks/int4_linear.py` measures
+such a table on any machine.
 
 Choices rest on what the machine can do, never on a stopwatch: the same machine gives the same bits every time.
 Knows tensors, not modules, files or configurations.
@@ -311,7 +312,7 @@ def _why_no_int4pack(
         return f"torch's int4 product is not for {str(dtype).removeprefix('torch.')} on {device.type}"
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         return "torch's int4 product needs compute capability 8.0"
-    if group_size is None or _product_group(group_size) is None:
+    if group_size is None or not _product_group(group_size):
         return "torch's int4 product needs groups that are multiples of 32"
     if out_features % 64 or in_features % 32:
         return "torch's int4 product needs outputs in blocks of 64 and inputs of 32"

@@ -22,6 +22,12 @@ class Int4Linear(nn.Module):
     A bias buffer is always there, because AutoGPTQ writes one for every layer; `bias` False: a file may lack it.
     """
 
+    qweight: Tensor
+    qzeros: Tensor
+    scales: Tensor
+    g_idx: Tensor
+    bias: Tensor | None
+
     def __init__(
         self, in_features: int, out_features: int, quantization: QuantizationConfig, bias: bool = True
     ) -> None:
@@ -53,7 +59,7 @@ class Int4Linear(nn.Module):
         layer.qweight = packing.pack_rows(codes)
         layer.qzeros = packing.pack_zeros(zeros, quantization.zero_offset)
         layer.scales = scales.half()
-        layer.bias = layer.bias.to(weight.device) if bias is None else bias.half()
+        layer.bias = torch.zeros_like(layer.scales[0]) if bias is None else bias.half()
         return layer
 
     @property
@@ -74,9 +80,11 @@ class Int4Linear(nn.Module):
             weight.qweight.device, dtype, self.in_features, self.out_features, weight.group_size
         )
         self._product = kernels.build(self.choice, weight)
-        used = self.bias is not None and not self.bias.is_meta and bool(self.bias.any())
-        self.bias = self.bias.to(dtype) if used else None
-        self.qweight = self.qzeros = self.scales = self.g_idx = None
+        if self.bias is not None:
+            used = not self.bias.is_meta and bool(self.bias.any())
+            self.bias = self.bias.to(dtype) if used else None
+        for words in ("qweight", "qzeros", "scales", "g_idx"):
+            delattr(self, words)
 
     def dequantize(self) -> Tensor:
         """The weights [O, I]: exact in float32 before `prepare`, then those that the product multiplies with."""

@@ -43,8 +43,9 @@ def save_result(name: str, record: dict[str, Any], markdown: str) -> None:
 def machine_line(machine: dict[str, Any]) -> str:
     """One line for a table's caption."""
     return (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['torch_threads']} threads, "
-        f"load {machine['load_average']} before; Python {machine['python']}, torch {machine['torch']}"
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"{machine['torch_threads']} threads, load {machine['load_average']} before; "
+        f"Python {machine['python']}, torch {machine['torch']}"
     )
 
 

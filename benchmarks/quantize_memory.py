@@ -3,8 +3,8 @@
     python benchmarks/quantize_memory.py [--blocks 2] [--samples 8] [--tokens 256] [--threads N] [--keep FOLDER]
 
 Writes a random checkpoint (hidden 5120, 40 heads, intermediate 27392, a small vocabulary, no vision encoder; 0.6 GB a
-block) into a temporary folder, quantizes it in a process of its own, and samples what that process holds. A third of
-the tokens of a real job changes the time, not the peak: activations lie in a file.
+block) into a temporary folder, quantizes it in a process of its own, and samples what that process holds (Linux). More
+tokens take more time, not more memory: activations lie in a file and are read sample by sample.
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         command += [f"--{name}", str(getattr(options, name))]
     environment = {**os.environ, **({"OMP_NUM_THREADS": str(options.threads)} if options.threads else {})}
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    sampler = Sampler(child.pid)
     assert child.stdout
-    events = [json.loads(line) | {"peak_so_far": sampler.peak} for line in child.stdout]
+    events = [json.loads(child.stdout.readline())]
+    sampler = Sampler(child.pid)
+    events += [json.loads(line) for line in child.stdout]
     if child.wait():
         sys.exit(f"the quantization ended with status {child.returncode}")
     record = {"machine": machine} | summary(events, sampler, folder, options)
@@ -88,26 +89,30 @@ class Sampler:
     def _run(self) -> None:
         while True:
             try:
-                status = self._path.read_text(encoding="ascii")
+                now = held(self._path)
             except OSError:
                 return
-            held = {k: 1024 * int(v) for k, v in re.findall(r"(VmRSS|VmHWM|RssAnon):\s+(\d+) kB", status)}
-            self.peak = max(self.peak, held.get("VmHWM", 0), held.get("VmRSS", 0))
-            self.peak_anonymous = max(self.peak_anonymous, held.get("RssAnon", 0))
+            self.peak = max(self.peak, now.get("VmHWM", 0))
+            self.peak_anonymous = max(self.peak_anonymous, now.get("RssAnon", 0))
             time.sleep(0.05)
+
+
+def held(status: Path) -> dict[str, int]:
+    """Bytes that a process holds now (VmRSS), held at most (VmHWM), and of its own (RssAnon)."""
+    found = re.findall(r"(VmRSS|VmHWM|RssAnon):\s+(\d+) kB", status.read_text(encoding="ascii"))
+    return {name: 1024 * int(kilobytes) for name, kilobytes in found}
 
 
 def quantize_and_tell(options: argparse.Namespace) -> None:
     """The measured process: one line of JSON for what it holds at the start and for every step."""
-    import resource
-
     import torch
+
     from bellevl.prompt import Turn
     from quantize import Example, Recipe, quantize
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    tell({"stage": "start", "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024})
+    tell({"stage": "start", "rss": held(Path("/proc/self/status"))["VmRSS"]})
     text = "".join(chr(97 + n * 7 % 26) for n in range(4 * options.tokens))
     examples = [Example((Turn(f"{n} {text}"),)) for n in range(options.samples)]
     recipe = Recipe(nsamples=options.samples, seqlen=options.tokens)
@@ -126,9 +131,10 @@ def write_checkpoint(folder: Path, blocks: int) -> Path:
     import base64
 
     import torch
+    from safetensors.torch import save_file
+
     from bellevl.config import parse_config
     from bellevl.model import BelleVL
-    from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     raw = {**CONFIG, "num_hidden_layers": blocks}

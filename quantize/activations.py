@@ -1,0 +1,80 @@
+"""The residual stream of every calibration sample, in a file: read and written sample by sample.
+
+A file, because 128 samples of 600 tokens are 1.6 GB at the 14B's width, and because an interrupted job goes on from
+it. Plain reads and writes, no memory map: mapped pages would count as the program's memory. Knows no model.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from .disk import bytes_of, sync_folder, write_at, writing
+
+#: Up to this many bytes samples are kept in float32, above it in bfloat16, the precision the models run in.
+FLOAT32_BYTES = 1 << 30
+
+
+class Activations:
+    """Samples [T_n, C], T_n from `lengths`. A context manager: leaving it closes the file and keeps it."""
+
+    def __init__(self, path: Path, lengths: list[int], width: int) -> None:
+        self.path = path
+        self.lengths = lengths
+        self.width = width
+        self.dtype = _dtype(lengths, width)
+        row = width * self.dtype.itemsize
+        self._starts = [row * sum(lengths[:n]) for n in range(len(lengths))]
+        self.size = self.bytes_for(lengths, width)
+        with writing(path, self.size):
+            path.touch()
+            self._file = path.open("r+b", buffering=0)
+
+    @staticmethod
+    def bytes_for(lengths: list[int], width: int) -> int:
+        """Size of the file."""
+        return sum(lengths) * width * _dtype(lengths, width).itemsize
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __enter__(self) -> Activations:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def read(self, n: int) -> Tensor:
+        """Sample n, float32 [T_n, C]."""
+        rows = torch.empty((self.lengths[n], self.width), dtype=self.dtype)
+        buffer = bytes_of(rows)
+        self._file.seek(self._starts[n])
+        filled = 0
+        while filled < len(buffer):
+            count = self._file.readinto(buffer[filled:])
+            assert count, f"{self.path} ends inside sample {n}"
+            filled += count
+        return rows.float()
+
+    def write(self, n: int, x: Tensor) -> None:
+        """Sets sample n to x [T_n, C]."""
+        with writing(self.path, self.size):
+            write_at(self._file, self._starts[n], bytes_of(x.to(self.dtype).contiguous()))
+
+    def move(self, path: Path) -> None:
+        """Makes what was written last, closes the file and gives it another name."""
+        with writing(path, self.size):
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self.path.replace(path)
+            sync_folder(path.parent)
+
+
+def _dtype(lengths: list[int], width: int) -> torch.dtype:
+    return torch.float32 if 4 * sum(lengths) * width <= FLOAT32_BYTES else torch.bfloat16

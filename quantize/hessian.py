@@ -1,0 +1,130 @@
+"""The Hessian of a layer's squared output error, H = X^T X / n: how it is gathered, factored and put back.
+
+A layer with inputs X [n, I] and weight W [O, I] has, for a change D of the weight, the squared output error
+tr(D H D^T) n. Knows neither grids nor codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+#: Columns that the factorization handles at a time.
+PANEL = 512
+
+#: Outputs on which a layer's error is measured.
+SAMPLED_OUTPUTS = 128
+
+
+class HessianSum:
+    """Gathers H from the activations of one sequence after the other, in float32.
+
+    One sequence is one product, so that the order of additions does not depend on the machine's memory.
+    """
+
+    def __init__(self, in_features: int) -> None:
+        self._sum = torch.zeros((in_features, in_features))
+        self._rows = 0.0
+
+    def add(self, x: Tensor, weight: Tensor | None = None) -> None:
+        """Inputs [T, I]; `weight` [T] counts a token less (or more) than once."""
+        x = x.float()
+        if weight is not None:
+            x = x * weight.sqrt()[:, None]
+        self._sum.addmm_(x.T, x)
+        self._rows += x.shape[0] if weight is None else float(weight.sum())
+
+    def finish(self) -> Tensor:
+        """H [I, I]. The sum is given away, not copied: the next `add` would change it."""
+        return self._sum.div_(max(self._rows, 1.0))
+
+
+def damp(H: Tensor, damp_percent: float) -> float:
+    """Adds `damp_percent` of the mean diagonal to the diagonal, in place; returns what was added.
+
+    Inputs that were always 0 (dead columns) thereby get a diagonal, and an H of zeros becomes the identity.
+    """
+    mean = float(H.diagonal().mean())
+    added = damp_percent * mean if mean > 0 else 1.0
+    H.diagonal().add_(added)
+    return added
+
+
+def factorize(H: Tensor) -> bool:
+    """H = L L^T in place: L takes the lower triangle, what was above the diagonal stays. False: not positive definite.
+
+    Left-looking by panels, so that no second matrix of this size is needed (13696 inputs: 0.75 GB).
+    """
+    for start in range(0, H.shape[0], PANEL):
+        stop = min(start + PANEL, H.shape[0])
+        left = H[start:, :start]
+        column = torch.addmm(H[start:, start:stop], left, H[start:stop, :start].T, alpha=-1)
+        found = _factorize_corner(column[: stop - start])
+        if found is None:
+            return False
+        top, inverse = found
+        corner = H[start:stop, start:stop]
+        corner.copy_(torch.where(torch.ones_like(corner).tril().bool(), top, corner))
+        H[stop:, start:stop] = column[stop - start :] @ inverse.T
+    return True
+
+
+def divide_columns(H: Tensor) -> None:
+    """Divides every column of the factor in the lower triangle by its diagonal, in place: L_ik becomes L_ik / L_kk."""
+    diagonal = H.diagonal().clone()
+    for start in range(0, H.shape[0], PANEL):
+        stop = min(start + PANEL, H.shape[0])
+        corner = H[start:stop, start:stop]
+        corner.copy_(corner.triu(1) + (corner / diagonal[start:stop]).tril())
+        H[stop:, start:stop] /= diagonal[start:stop]
+
+
+def invert_triangle(triangle: Tensor, upper: bool) -> Tensor:
+    """The inverse of a triangular matrix."""
+    with _one_thread():
+        return torch.linalg.solve_triangular(triangle, torch.eye(len(triangle), dtype=triangle.dtype), upper=upper)
+
+
+def _factorize_corner(corner: Tensor) -> tuple[Tensor, Tensor] | None:
+    """L and its inverse for corner = L L^T, None if it is not positive definite."""
+    with _one_thread():
+        top, info = torch.linalg.cholesky_ex(corner)
+    if int(info) or not bool(top.isfinite().all()):
+        return None
+    return top, invert_triangle(top, upper=False)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """LAPACK's results depend on the number of threads, and the same checkpoint would come out different.
+
+    Matrix products do not have that flaw.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def restore(H: Tensor, diagonal: Tensor) -> None:
+    """Undoes `damp` and `factorize`: the lower triangle again mirrors the upper one, bit by bit."""
+    for start in range(0, H.shape[0], PANEL):
+        stop = min(start + PANEL, H.shape[0])
+        corner = H[start:stop, start:stop]
+        corner.copy_(corner.triu() + corner.triu(1).T)
+        H[stop:, start:stop] = H[start:stop, stop:].T
+    H.diagonal().copy_(diagonal)
+
+
+def relative_error(W: Tensor, Q: Tensor, H: Tensor) -> float:
+    """|X (W - Q)^T| / |X W^T|, measured on up to SAMPLED_OUTPUTS evenly spaced outputs. W, Q [O, I]."""
+    step = -(-W.shape[0] // SAMPLED_OUTPUTS)
+    rows = W[::step].float()
+    energy = float(((rows @ H) * rows).sum())
+    off = rows - Q[::step].float()
+    return (max(float(((off @ H) * off).sum()), 0.0) / energy) ** 0.5 if energy > 0 else 0.0

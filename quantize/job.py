@@ -1,0 +1,172 @@
+"""The state of a job in its target folder: what is asked for, how far it is, and who may go on with it.
+
+    TARGET/.quantize/job.json     settings, blocks done, what each layer lost
+    TARGET/.quantize/*.bin        the residual stream between two blocks
+    TARGET/.quantize/*.safetensors  the weight files while they are filled
+
+A killed job is gone on with by the same command. Knows no tensor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bellevl.checkpoint import Checkpoint
+from bellevl.errors import QuantizeError
+
+from .disk import human_bytes, write_json, writing
+from .shards import INDEX, SINGLE
+
+WORK = ".quantize"
+FILE = "job.json"
+
+#: So much of a shard's beginning and end goes into the fingerprint of a source.
+SAMPLED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What became of one layer; see QuantizedWeight."""
+
+    block: int
+    layer: str
+    method: str
+    damp_percent: float
+    error: float
+
+
+class Job:
+    """An unfinished quantization into `folder`. `settings` are what has to be the same to go on with it."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        self.work = folder / WORK
+        self.settings = settings
+        self.copied = False
+        self.embedded = False
+        self.blocks = 0
+        self.reports: list[LayerReport] = []
+
+    @classmethod
+    def open(cls, folder: Path, settings: dict[str, Any], need: int) -> Job:
+        """The job in `folder` as far as it is, or a new one that needs `need` bytes of disk.
+
+        Raises QuantizeError when the folder holds anything else, a job with other settings, or the disk is too small.
+        """
+        job = cls(folder, settings)
+        found = _read_state(job.work / FILE)
+        if found is not None:
+            job._take(found)
+            return job
+        _check_empty(folder)
+        shutil.rmtree(job.work, ignore_errors=True)
+        with writing(folder, need):
+            job.work.mkdir(parents=True)
+        _check_room(folder, need)
+        job.save()
+        return job
+
+    def save(self) -> None:
+        """Makes the state last."""
+        state = {
+            "settings": self.settings,
+            "copied": self.copied,
+            "embedded": self.embedded,
+            "blocks": self.blocks,
+            "reports": [asdict(report) for report in self.reports],
+        }
+        write_json(self.work / FILE, state)
+
+    def start_again(self) -> None:
+        """Forgets what was done: its files are gone."""
+        self.copied = self.embedded = False
+        self.blocks = 0
+        self.reports = []
+
+    def stream_path(self, block: int) -> Path:
+        """The residual stream that enters a block."""
+        return self.work / f"stream-{block:04}.bin"
+
+    @property
+    def scratch_path(self) -> Path:
+        """The stream while a block is worked on."""
+        return self.work / "scratch.bin"
+
+    def close(self) -> None:
+        """Removes the job's own files, the state last: this too can be interrupted."""
+        for path in self.work.iterdir():
+            if path.name != FILE:
+                path.unlink()
+        (self.work / FILE).unlink()
+        self.work.rmdir()
+
+    def _take(self, state: dict[str, Any]) -> None:
+        for field, asked in self.settings.items():
+            found = state["settings"].get(field)
+            if found != asked:
+                facts = {"field": field, "found": _short(found), "asked": _short(asked)}
+                raise QuantizeError("quantize.other_job", folder=self.folder, **facts)
+        self.copied, self.embedded = state["copied"], state["embedded"]
+        self.blocks = state["blocks"]
+        self.reports = [LayerReport(**report) for report in state["reports"]]
+
+
+def check_target(source: Path, target: Path) -> None:
+    """Raises QuantizeError where source and target are one, or the target holds a finished model."""
+    if target.exists() and source.resolve() == target.resolve():
+        raise QuantizeError("quantize.same_folder", folder=target)
+    if _is_finished(target):
+        raise QuantizeError("quantize.exists", folder=target)
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """A hash that tells one source from another: its configuration, its files' sizes and their ends."""
+    digest = hashlib.sha256((checkpoint.folder / "config.json").read_bytes())
+    for shard in checkpoint.shards():
+        size = shard.stat().st_size
+        digest.update(f"{shard.name} {size}".encode())
+        with shard.open("rb") as file:
+            digest.update(file.read(SAMPLED_BYTES))
+            file.seek(max(size - SAMPLED_BYTES, 0))
+            digest.update(file.read(SAMPLED_BYTES))
+    return digest.hexdigest()
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether the file that is named last is there, and no job that still has to clean up."""
+    named = (folder / INDEX).exists() or (folder / SINGLE).exists()
+    return named and _read_state(folder / WORK / FILE) is None
+
+
+def _check_empty(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise QuantizeError("quantize.not_empty", folder=folder, name=folder.name)
+    strangers = sorted(p.name for p in folder.iterdir() if p.name != WORK) if folder.exists() else []
+    if strangers:
+        raise QuantizeError("quantize.not_empty", folder=folder, name=strangers[0])
+
+
+def _check_room(folder: Path, need: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        reason = f"{human_bytes(free)} of {human_bytes(need)} are free"
+        raise QuantizeError("disk.full", path=folder, reason=reason, need=human_bytes(need - free))
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    """A job's state; None without one, or where it cannot be read (it is written whole, so it is not ours)."""
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) and isinstance(state.get("settings"), dict) else None
+
+
+def _short(value: object) -> str:
+    """Hashes are told apart by their beginning."""
+    return str(value)[:12]

@@ -1,0 +1,110 @@
+"""What the result is made of: which layers are quantized, which tensors stand for them, and their shapes.
+
+AutoGPTQ's layout, format "gptq" (v1): the linears of every block become qweight, qzeros, scales, g_idx and a bias
+(zeros where the layer has none); everything else is float16. Knows no file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bellevl import packing
+from bellevl.checkpoint import Checkpoint
+from bellevl.config import ModelConfig
+
+from .gptq import QuantizedWeight
+from .recipe import Recipe
+
+#: Layers of a block in the order in which they are solved; those of one stage see the same inputs.
+STAGES = (("attn.c_attn",), ("attn.c_proj",), ("mlp.w1", "mlp.w2"), ("mlp.c_proj",))
+
+#: Formats as safetensors names them.
+DTYPES = {"F16": torch.float16, "I32": torch.int32}
+
+_QUANTIZED = re.compile(r"transformer\.h\.\d+\.(?:attn\.(?:c_attn|c_proj)|mlp\.(?:w1|w2|c_proj))\.(?:weight|bias)")
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """One tensor of the result; `dtype` is a key of DTYPES."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        size = DTYPES[self.dtype].itemsize
+        for n in self.shape:
+            size *= n
+        return size
+
+
+def block_prefix(index: int) -> str:
+    """How the names of a block's tensors begin."""
+    return f"transformer.h.{index}."
+
+
+def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Layer of a block -> (inputs I, outputs O)."""
+    C, F = config.hidden_size, config.mlp_width
+    return {
+        "attn.c_attn": (C, 3 * C),
+        "attn.c_proj": (C, C),
+        "mlp.w1": (C, F),
+        "mlp.w2": (C, F),
+        "mlp.c_proj": (F, C),
+    }
+
+
+def is_quantized(name: str) -> bool:
+    """Whether a tensor of the source belongs to a layer that is quantized."""
+    return _QUANTIZED.fullmatch(name) is not None
+
+
+def is_packed(name: str) -> bool:
+    """Whether a tensor of the result stands for a quantized layer."""
+    return is_quantized(name.rpartition(".")[0] + ".weight")
+
+
+def plan_tensors(checkpoint: Checkpoint, recipe: Recipe) -> list[TensorPlan]:
+    """Every tensor of the result, in the order in which it is laid out."""
+    kept = [TensorPlan(n, "F16", checkpoint.shape(n)) for n in checkpoint.names() if not is_quantized(n)]
+    packed = []
+    for index in range(checkpoint.config.num_hidden_layers):
+        for layer, (inputs, outputs) in layer_shapes(checkpoint.config).items():
+            packed += _plan_layer(block_prefix(index) + layer, inputs, outputs, recipe)
+    return sorted(kept + packed, key=lambda plan: _natural(plan.name))
+
+
+def packed_tensors(quantized: QuantizedWeight, bias: Tensor | None, recipe: Recipe) -> dict[str, Tensor]:
+    """The tensors that stand for one layer, by the last part of their names."""
+    outputs = quantized.codes.shape[1]
+    return {
+        "qweight": packing.pack_rows(quantized.codes, recipe.bits),
+        "qzeros": packing.pack_zeros(quantized.zeros, recipe.quantization().zero_offset, recipe.bits),
+        "scales": quantized.scales,
+        "g_idx": quantized.g_idx,
+        "bias": torch.zeros(outputs, dtype=torch.float16) if bias is None else bias.half(),
+    }
+
+
+def _plan_layer(name: str, inputs: int, outputs: int, recipe: Recipe) -> list[TensorPlan]:
+    groups = packing.group_count(inputs, recipe.group_size)
+    per_word = 32 // recipe.bits
+    return [
+        TensorPlan(f"{name}.qweight", "I32", (inputs // per_word, outputs)),
+        TensorPlan(f"{name}.qzeros", "I32", (groups, outputs // per_word)),
+        TensorPlan(f"{name}.scales", "F16", (groups, outputs)),
+        TensorPlan(f"{name}.g_idx", "I32", (inputs,)),
+        TensorPlan(f"{name}.bias", "F16", (outputs,)),
+    ]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A sorting key in which block 10 comes after block 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]

@@ -1,0 +1,47 @@
+"""What a long job tells while it runs. Knows no job."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from .job import LayerReport
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step done. `stage` is "copy", "embed", "block" or "finish".
+
+    `fraction` of the work is done, `elapsed` seconds of this run are over and `remaining` are left (None: too early
+    to say). In stage "block" `block` counts from 0 and `report` is the layer just solved (None: the block is done).
+    """
+
+    stage: str
+    fraction: float
+    elapsed: float
+    remaining: float | None
+    blocks: int
+    block: int | None = None
+    report: LayerReport | None = None
+
+
+class Clock:
+    """Turns work done into time left. Work is in any unit; what an earlier run did takes no time now."""
+
+    def __init__(self, total: float, done: float) -> None:
+        self._total, self._done, self._start = max(total, 1.0), done, done
+        self._began = time.monotonic()
+
+    def advance(self, work: float) -> None:
+        """`work` more is done."""
+        self._done += work
+
+    def progress(
+        self, stage: str, blocks: int, block: int | None = None, report: LayerReport | None = None
+    ) -> Progress:
+        """A record of now."""
+        elapsed = time.monotonic() - self._began
+        new = self._done - self._start
+        left = elapsed * (self._total - self._done) / new if new > 0 and elapsed > 1 else None
+        fraction = min(self._done / self._total, 1.0)
+        return Progress(stage, fraction, elapsed, left, blocks, block, report)

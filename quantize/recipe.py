@@ -1,0 +1,72 @@
+"""What to quantize to: one frozen record, checked when it is made. Knows no tensor."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from bellevl.config import QuantizationConfig
+from bellevl.errors import QuantizeError
+
+GROUP_SIZES = (32, 64, 128, -1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a quantization; the defaults are those of the family's published int4 models.
+
+    `group_size` -1: one group for all inputs. `sym`: zero is always 8. `desc_act`: inputs of large activations are
+    quantized first; with `static_groups` the groups stay where they are, so that it costs nothing at run time.
+    `true_sequential`: a layer is calibrated on what the already quantized layers before it in the block give.
+    `search_scales`: the scale of a group is the one of least squared error, weighted by the activations, instead of
+    the one that spans the extremes. `nsamples` conversations of at most `seqlen` tokens calibrate.
+    `shard_bytes`: a shard of the result is not larger (one tensor may be).
+    Raises QuantizeError for values out of range.
+    """
+
+    bits: int = 4
+    group_size: int = 128
+    sym: bool = True
+    desc_act: bool = False
+    static_groups: bool = True
+    damp_percent: float = 0.01
+    true_sequential: bool = True
+    search_scales: bool = True
+    nsamples: int = 128
+    seqlen: int = 2048
+    seed: int = 0
+    shard_bytes: int = 4_000_000_000
+
+    def __post_init__(self) -> None:
+        _demand(self.bits == 4, "bits", self.bits, "not 4")
+        _demand(self.group_size in GROUP_SIZES, "group_size", self.group_size, "not 32, 64, 128 or -1")
+        _demand(0 < self.damp_percent <= 1, "damp_percent", self.damp_percent, "not above 0 and at most 1")
+        _demand(self.nsamples >= 1, "nsamples", self.nsamples, "less than 1")
+        _demand(self.seqlen >= 32, "seqlen", self.seqlen, "less than 32")
+        _demand(0 <= self.seed < 2**63, "seed", self.seed, "not a whole number from 0 to 2^63 - 1")
+        _demand(self.shard_bytes >= 100_000, "shard_bytes", self.shard_bytes, "less than 100000")
+
+    def quantization(self) -> QuantizationConfig:
+        """How a reader has to understand the result."""
+        return QuantizationConfig(
+            bits=self.bits,
+            group_size=self.group_size,
+            sym=self.sym,
+            desc_act=self.desc_act,
+            static_groups=self.desc_act and self.static_groups,
+            damp_percent=self.damp_percent,
+            true_sequential=self.true_sequential,
+        )
+
+    def quantize_config(self) -> dict[str, Any]:
+        """The keys of quantize_config.json as AutoGPTQ writes them."""
+        quantization = dataclasses.asdict(self.quantization())
+        del quantization["checkpoint_format"]
+        extra = {"model_name_or_path": None, "model_file_base_name": "model", "quant_method": "gptq"}
+        return {**quantization, **extra, "checkpoint_format": "gptq"}
+
+
+def _demand(condition: bool, name: str, value: object, reason: str) -> None:
+    if not condition:
+        raise QuantizeError("quantize.option", name=name, value=value, reason=reason)
