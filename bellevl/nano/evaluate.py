@@ -73,7 +73,7 @@ def _line(kind: str, found: list[Outcome]) -> Line:
         answers=len(found),
         right=sum(o.right for o in found) / len(found),
         decided=sum(o.decided for o in found) / len(found),
-        guess=guess_rate([o.decision for o in found]),
+        guess=guess_rate([o.decision for o in found], paired=kind == "relation"),
     )
 
 
@@ -81,11 +81,11 @@ def _line(kind: str, found: list[Outcome]) -> Line:
 PAIRS = (("左", "右"), ("上", "下"))
 
 
-def guess_rate(decisions: list[str]) -> float:
-    """Share of right answers of somebody who always says the commonest one; among left/right and up/down, of each."""
+def guess_rate(decisions: list[str], paired: bool = False) -> float:
+    """Share of right answers of somebody who always says the commonest one; `paired`: of the two that are named."""
     groups: dict[int, Counter[str]] = defaultdict(Counter)
     for decision in decisions:
-        pair = next((i for i, pair in enumerate(PAIRS) if decision[:1] in pair and len(decision) == 2), -1)
+        pair = next((i for i, pair in enumerate(PAIRS) if paired and decision[:1] in pair), -1)
         groups[pair][decision] += 1
     return sum(counter.most_common(1)[0][1] for counter in groups.values()) / len(decisions)
 

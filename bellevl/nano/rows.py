@@ -146,17 +146,25 @@ def stack(rows: list[Row], answer_room: int) -> dict[str, np.ndarray]:
         "groups": np.stack([_pad(row.groups, size, -2) for row in rows]),
         "sees": np.stack([_pad(row.sees_picture, size, False) for row in rows]),
     }
-    slots, weights = zip(*(_slots(row, answer_room) for row in rows), strict=True)
-    return batch | {"slots": np.stack(slots), "weights": np.stack(weights)}
+    slots, weights, decides = zip(*(_slots(row, answer_room) for row in rows), strict=True)
+    return batch | {"slots": np.stack(slots), "weights": np.stack(weights), "decides": np.stack(decides)}
 
 
 def _pad(values: list, size: int, value: object) -> np.ndarray:
     return np.array(values + [value] * (size - len(values)))
 
 
-def _slots(row: Row, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions before every weighted token and the weights, padded with weight 0."""
+def _slots(row: Row, room: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions before every weighted token, what each counts in the loss, and whether it decides; padded with 0.
+
+    An answer counts as the root of its length: a caption of twenty tokens must not drown a position of one.
+    """
+    shares = np.zeros(len(row.ids), dtype=np.float32)
+    for begin, end, _ in row.answers:
+        weights = np.array(row.weights[begin:end], dtype=np.float32)
+        shares[begin:end] = weights / np.sqrt(weights.sum())
     learned = [i for i, weight in enumerate(row.weights) if weight > 0][:room]
-    slots = [i - 1 for i in learned] + [0] * (room - len(learned))
-    weights = [row.weights[i] for i in learned] + [0.0] * (room - len(learned))
-    return np.array(slots), np.array(weights, dtype=np.float32)
+    spare = [0] * (room - len(learned))
+    slots = np.array([i - 1 for i in learned] + spare)
+    decides = np.array([row.weights[i] >= 1 for i in learned] + spare, dtype=bool)
+    return slots, np.array([shares[i] for i in learned] + spare, dtype=np.float32), decides

@@ -4,6 +4,8 @@
     text     the language model alone, the world's sentences
     align    stage 1 of BELLE-VL: the resampler only, on captions and names
     tune     stage 2 of BELLE-VL: resampler and language model on every kind of question
+    focus    stage 2 goes on with a narrower mix: where things are, whether they are there, what they are called
+    settle   the same, narrower, while the learning rate falls
 
 Each stage starts from the one before and resumes where it was stopped. FOLDER/<stage> is a checkpoint.
 """
@@ -44,6 +46,47 @@ CAPTIONS = Mix(
 EVERYTHING = Mix(spatial=0.40, count=0.16, single=0.16, scene=0.18, text=0.10)
 
 
+#: The mix that stage 2 narrows to. In a wide mix, where things are stays at the guess: one word among many, in one
+#: question of six. Here most pictures are spatial and most questions have one deciding word.
+FOCUS = Mix(
+    spatial=0.62,
+    count=0.08,
+    single=0.14,
+    scene=0.12,
+    text=0.04,
+    questions=(
+        ("position", 3.0), ("relation", 3.0), ("relation_yn", 1.5), ("zone_name", 0.8),
+        ("exist_zh", 2.0), ("exist_yn", 2.0), ("exist_en", 2.0),
+        ("name", 2.0), ("colour", 1.5), ("shape", 1.5), ("scene", 1.0), ("caption", 1.0),
+        ("colour_yn", 0.5), ("count", 0.8), ("count_all", 0.3), ("read", 1.0), ("read_yn", 0.3),
+        ("name_en", 0.4), ("colour_en", 0.3), ("scene_en", 0.3), ("caption_en", 0.2), ("read_en", 0.2),
+        ("relation_yn_en", 0.3), ("colour_yn_en", 0.2), ("scene_yn", 0.2), ("scene_yn_en", 0.2), ("count_yn_en", 0.1),
+        ("read_yn_en", 0.2), ("ground", 0.25), ("box_name", 0.2), ("talk", 0.12),
+    ),
+    only_listed=True,
+)  # fmt: skip
+
+#: Narrower still, with at most three things in a picture, for the part in which the learning rate falls.
+SETTLE = Mix(
+    spatial=0.66,
+    count=0.07,
+    single=0.10,
+    scene=0.14,
+    text=0.03,
+    max_objects=3,
+    questions=(
+        ("position", 3.0), ("relation", 3.0), ("relation_yn", 1.5), ("zone_name", 0.5),
+        ("exist_zh", 2.5), ("exist_yn", 2.5), ("exist_en", 3.2),
+        ("name", 1.0), ("colour", 1.0), ("shape", 1.2), ("scene", 0.5), ("caption", 0.8),
+        ("colour_yn", 0.3), ("count", 0.6), ("count_all", 0.2), ("read", 0.4), ("read_yn", 0.15),
+        ("name_en", 0.5), ("colour_en", 0.2), ("scene_en", 0.2), ("caption_en", 0.1), ("read_en", 0.1),
+        ("relation_yn_en", 0.2), ("colour_yn_en", 0.1), ("scene_yn", 0.1), ("scene_yn_en", 0.1), ("count_yn_en", 0.05),
+        ("read_yn_en", 0.1), ("ground", 0.06), ("box_name", 0.06), ("talk", 0.12),
+    ),
+    only_listed=True,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Stage:
     """One line of the plan."""
@@ -59,7 +102,9 @@ PLAN = (
     Stage("vision", Schedule(1050, matrix_lr=5e-3, other_lr=2e-3), 96, Mix(), 1),
     Stage("text", Schedule(120, matrix_lr=4e-3, other_lr=3e-3, warmup=20), 32, Mix(), 2),
     Stage("align", Schedule(120, matrix_lr=2e-3, other_lr=2e-3, warmup=20), 32, CAPTIONS, 3),
-    Stage("tune", Schedule(1700, matrix_lr=3e-3, other_lr=2e-3, decay=0.6), 32, EVERYTHING, 4),
+    Stage("tune", Schedule(1700, matrix_lr=3e-3, other_lr=2e-3, decay=0.6, until=973), 32, EVERYTHING, 4),
+    Stage("focus", Schedule(1200, matrix_lr=3e-3, other_lr=2e-3, decay=0.6, until=363), 32, FOCUS, 5),
+    Stage("settle", Schedule(1200, matrix_lr=1.6e-3, other_lr=1.2e-3, warmup=20, decay=0.9), 32, SETTLE, 6),
 )
 
 

@@ -97,11 +97,13 @@ def answer_logits(model: BelleVL, hidden: Tensor, slots: Tensor) -> Tensor:
     return model.lm_head(hidden.gather(1, index)).float()
 
 
-def weighted_loss(logits: Tensor, ids: Tensor, slots: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted mean cross entropy, and the share of deciding tokens (weight 1) that are right."""
+def weighted_loss(
+    logits: Tensor, ids: Tensor, slots: Tensor, weights: Tensor, decides: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weighted mean cross entropy, and the share of deciding tokens that are right."""
     target = ids.gather(1, slots + 1)
     each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
-    right = ((logits.argmax(-1) == target) & (weights >= 1)).sum() / (weights >= 1).sum().clamp(min=1)
+    right = ((logits.argmax(-1) == target) & decides).sum() / decides.sum().clamp(min=1)
     return (each * weights).sum() / weights.sum(), right
 
 
@@ -128,6 +130,7 @@ class RowLoss:
                 sees,
                 batch["slots"],
                 batch["weights"],
+                batch["decides"],
             )
         return loss, {"decided": float(right)}
 
@@ -136,11 +139,11 @@ class RowLoss:
 
     def _loss(
         self, patches: Tensor | None, ids: Tensor, positions: Tensor, groups: Tensor, sees: Tensor, slots: Tensor,
-        weights: Tensor,
+        weights: Tensor, decides: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         visual = self.model.transformer.visual
         features = None
         if patches is not None:
             features = visual.ln_post(visual.attn_pool(patches)) @ visual.proj
         hidden = hidden_states(self.model, ids, positions, row_mask(groups, sees), features, self.slot)
-        return weighted_loss(answer_logits(self.model, hidden, slots), ids, slots, weights)
+        return weighted_loss(answer_logits(self.model, hidden, slots), ids, slots, weights, decides)

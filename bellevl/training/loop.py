@@ -21,7 +21,7 @@ class Schedule:
     """How far and how fast. Warm-up, then constant, then linear decay to zero over the last part.
 
     Hidden matrices learn with Muon at `matrix_lr`, everything else (embeddings, norms, biases, vectors) with AdamW
-    at `other_lr`.
+    at `other_lr`. `until`: leave earlier, for a stage that takes over before the rate has fallen.
     """
 
     steps: int
@@ -31,6 +31,12 @@ class Schedule:
     decay: float = 0.35
     weight_decay: float = 0.05
     clip: float = 1.0
+    until: int | None = None
+
+    @property
+    def last(self) -> int:
+        """The step that the job ends with."""
+        return self.steps if self.until is None else self.until
 
     def factor(self, step: int) -> float:
         """Share of the learning rate at `step`."""
@@ -85,7 +91,7 @@ def train(job: Job) -> Iterator[Progress]:
     step = _resume(job, optimizers)
     figures: dict[str, float] = {}
     saved = began = time.monotonic()
-    if step >= job.schedule.steps:
+    if step >= job.schedule.last:
         return
     for batch in job.batches(step):
         _set_rates(optimizers, job.schedule.factor(step))
@@ -93,11 +99,11 @@ def train(job: Job) -> Iterator[Progress]:
         for name, value in values.items():
             figures[name] = value if name not in figures else 0.98 * figures[name] + 0.02 * value
         step += 1
-        if time.monotonic() - saved > job.save_every or step == job.schedule.steps:
+        if time.monotonic() - saved > job.save_every or step == job.schedule.last:
             save(job, optimizers, step)
             saved = time.monotonic()
-        yield Progress(job.name, step, job.schedule.steps, dict(figures), time.monotonic() - began)
-        if step >= job.schedule.steps:
+        yield Progress(job.name, step, job.schedule.last, dict(figures), time.monotonic() - began)
+        if step >= job.schedule.last:
             return
 
 
