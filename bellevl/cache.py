@@ -31,11 +31,6 @@ class KVCache:
         self.length = 0
         self.alpha: int | None = None
 
-    @staticmethod
-    def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
-        """Memory that one token of one conversation takes."""
-        return 2 * config.num_hidden_layers * config.hidden_size * dtype.itemsize
-
     def append(self, block: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Stores k, v [B, H, T, D] of `block` behind the tokens so far; returns all of them [B, H, S, D].
 

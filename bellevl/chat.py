@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from .config import GenerationConfig
-from .errors import CheckpointError
+from .errors import CheckpointError, PromptError
 from .generate import Interrupted, generate
 from .image import Picture, open_picture, preprocess
 from .model import BelleVL
@@ -73,12 +73,10 @@ class Chat:
     def ask(self, text: str, image: ImageSource | None = None, **sampling: Any) -> Iterator[str]:
         """The answer in pieces of whole characters. `sampling`: see `Sampling`.
 
-        Raises PictureError, PromptError for a question or setting the model cannot take, CheckpointError for a
-        picture shown to a text-only model.
+        Raises at once: PictureError, PromptError for a question or setting the model cannot take, CheckpointError for
+        a picture shown to a text-only model. The dialogue is then as it was.
         """
-        for piece in self.stream(text, image, **sampling):
-            if piece.text:
-                yield piece.text
+        return (piece.text for piece in self.stream(text, image, **sampling) if piece.text)
 
     def stream(
         self,
@@ -91,11 +89,14 @@ class Chat:
         """The answer as records; `stop` is asked between tokens. An answer that was interrupted, by `stop` or by
         leaving the iterator, stays in the dialogue as far as it came. Errors as `ask`, raised at once."""
         settings = Sampling.of(self.generation, **sampling)
-        if image is not None:
-            self.show(image)
-        first = self.picture is not None and not any(turn.pictures for turn in self.turns)
-        turns = [*self.turns, Turn(text, pictures=int(first))]
-        return self._answer(turns, self._prompt(turns, settings), settings, stop)
+        new = None if image is None else self._open(image)
+        before = self.turns if new is None else []
+        first = (new or self.picture) is not None and not any(turn.pictures for turn in before)
+        turns = [*before, Turn(text, pictures=int(first))]
+        prompt = self._prompt(turns, settings)
+        if new is not None:
+            self._begin(new)
+        return self._answer(turns, prompt, settings, stop)
 
     def retry(self, *, stop: Callable[[], bool] | None = None, **sampling: Any) -> Iterator[Piece]:
         """Answers the last question again, in place of the answer it had. There must be one."""
@@ -106,10 +107,8 @@ class Chat:
 
     def show(self, image: ImageSource) -> Picture:
         """Opens a picture and begins a new dialogue about it; on an error everything stays as it was."""
-        if self.model.config.visual is None:
-            raise CheckpointError("model.text_only", folder="the model folder")
-        picture = open_picture(image)
-        self.picture, self._features, self.turns = picture, None, []
+        picture = self._open(image)
+        self._begin(picture)
         return picture
 
     def undo(self) -> Turn | None:
@@ -120,9 +119,27 @@ class Chat:
         """Forgets the dialogue and keeps the picture."""
         self.turns = []
 
+    def _open(self, image: ImageSource) -> Picture:
+        if self.model.config.visual is None:
+            raise CheckpointError("model.text_only", folder=self.model.folder)
+        return open_picture(image)
+
+    def _begin(self, picture: Picture) -> None:
+        self.picture, self._features, self.turns = picture, None, []
+
     def _prompt(self, turns: list[Turn], settings: Sampling) -> Prompt:
+        """The prompt with room for the answer behind it. Raises PromptError, which names what asks for too much."""
+        most = self.model.config.max_position_embeddings
+        window = min(self.generation.max_window_size, most)
+        try:
+            return self._build(turns, min(window, most - settings.max_tokens))
+        except PromptError:
+            self._build(turns, window)  # too long whatever max_tokens is: this says so
+        reason = f"more than the model's window of {most} has room for"
+        raise PromptError("prompt.setting", name="max_tokens", value=settings.max_tokens, reason=reason)
+
+    def _build(self, turns: list[Turn], window: int) -> Prompt:
         visual = self.model.config.visual
-        window = min(self.generation.max_window_size, self.model.config.max_position_embeddings - settings.max_tokens)
         conversation = Conversation(tuple(turns), self.system)
         return build_prompt(self.tokenizer, conversation, visual.n_queries if visual else 0, max(window, 1))
 
@@ -135,7 +152,7 @@ class Chat:
         self.turns = turns
         reason, said = "interrupted", ""
         try:
-            features = self._encode() if prompt.pictures else None
+            features = self._encode(stop) if prompt.pictures else None
             meter.saw()
             for token in generate(
                 self.model, prompt.ids, features, sampling=settings, stop_ids=self._stop_ids, stop=stop
@@ -155,12 +172,12 @@ class Chat:
             yield Piece("", meter.tokens, reason, meter.stats())
 
     @torch.inference_mode()
-    def _encode(self) -> Tensor:
+    def _encode(self, stop: Callable[[], bool] | None) -> Tensor:
         """Features of the picture, computed once."""
         assert self.picture is not None and self.model.config.visual is not None
         if self._features is None:
             pixels = preprocess(self.picture.image, self.model.config.visual.image_size)
-            self._features = self.model.encode_images(pixels[None])
+            self._features = self.model.encode_images(pixels[None], stop)
         return self._features
 
     @property

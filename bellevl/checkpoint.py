@@ -7,6 +7,7 @@ Nothing in a folder is executed: safetensors are data, `.bin` files are read wit
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -16,12 +17,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .config import ModelConfig, QuantizationConfig, read_config, read_generation_config, read_json
+from .config import ModelConfig, QuantizationConfig, is_file, read_config, read_generation_config, read_json
 from .errors import CheckpointError, DeviceError
 from .model import BelleVL
 from .qlinear import Int4Linear
+from .sizes import count_parameters
 
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+#: The index and, without one, the files; a folder that has both forms is read in the first.
+FORMS = (
+    ("model.safetensors.index.json", "*.safetensors"),
+    ("pytorch_model.bin.index.json", "pytorch_model*.bin"),
+)
 
 #: Tables that old checkpoints carry and that are recomputed.
 IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias|attn\.bias)$")
@@ -137,7 +143,8 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
 def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> BelleVL:
     """The model in `folder`, float or int4, whichever it holds, in eval mode.
 
-    `dtype` None: bfloat16 (float16 on GPUs without it), float32 for a small model on the CPU.
+    `dtype` None: bfloat16 (float16 on GPUs without it), float32 for a small model on the CPU. Parameters of a float
+    model ask for gradients, as in a new one; those of an int4 model do not.
     Raises CheckpointError for a folder that is missing, damaged or not of the family; DeviceError.
     """
     target = check_device(device)
@@ -145,12 +152,16 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
         with torch.device("meta"):
             model = BelleVL(checkpoint.config, checkpoint.quantization)
         check_tensors(model, checkpoint)
-        dtype = dtype or default_dtype(model, target)
+        generation = read_generation_config(folder)
+        dtype = dtype or default_dtype(checkpoint.config, target)
         for name, module in model.named_modules():
             _load_module(name, module, checkpoint, dtype, target)
     if checkpoint.config.tie_word_embeddings:
         model.lm_head.weight = model.transformer.wte.weight
-    model.generation = read_generation_config(folder)
+    if checkpoint.quantization is not None:
+        # int4 products have no backward pass: outside no_grad every layer would be expanded and kept for one
+        model.requires_grad_(False)
+    model.folder, model.generation = Path(folder), generation
     return model.eval()
 
 
@@ -173,25 +184,24 @@ def check_device(device: str | torch.device) -> torch.device:
     return target
 
 
-def default_dtype(model: nn.Module, device: torch.device) -> torch.dtype:
+def default_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     """What to compute in when nobody says."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # torch.cuda.is_bf16_supported says yes where bfloat16 is emulated, and asks the current device, not this one
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     if device.type == "mps":
         return torch.float16
-    weights = sum(4 * tensor.numel() for tensor in model.state_dict().values())
-    return torch.float32 if weights < SMALL else torch.bfloat16
+    return torch.float32 if 4 * count_parameters(config).total < SMALL else torch.bfloat16
 
 
 def _locate(folder: Path, open_shard: Callable[[str], Shard]) -> dict[str, str]:
     """Tensor name -> file name, from the index or, without one, from the files themselves."""
-    for name in INDEXES:
-        if (folder / name).is_file():
-            return _read_index(folder / name)
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    if not files:
-        raise CheckpointError("model.no_weights", folder=folder)
-    return {tensor: path.name for path in files for tensor in open_shard(path.name).names}
+    for index, pattern in FORMS:
+        if is_file(folder / index):
+            return _read_index(folder / index)
+        if files := sorted(folder.glob(pattern)):
+            return {tensor: path.name for path in files for tensor in open_shard(path.name).names}
+    raise CheckpointError("model.no_weights", folder=folder)
 
 
 def _read_index(index: Path) -> dict[str, str]:
@@ -202,7 +212,7 @@ def _read_index(index: Path) -> dict[str, str]:
     for shard in sorted(set(where.values())):
         if Path(shard).name != shard:
             raise CheckpointError("model.outside", index=index, shard=shard)
-        if not (index.parent / shard).is_file():
+        if not is_file(index.parent / shard):
             raise CheckpointError("model.missing_shard", index=index, shard=shard)
     return where
 
@@ -215,16 +225,21 @@ def _open_safetensors(path: Path) -> Any:
 
 
 def _open_pickle(path: Path) -> dict[str, Tensor]:
-    """Tensors of a `.bin` file, memory-mapped; anything but tensors in it is refused unread."""
+    """Tensors of a `.bin` file, memory-mapped where its form allows it; anything but tensors is refused unread."""
     from pickle import UnpicklingError
 
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except UnpicklingError as error:
         raise CheckpointError("model.pickle", shard=path) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise CheckpointError("model.damaged_shard", shard=path, reason=error) from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+    except MemoryError:
+        raise
+    except Exception as error:  # an unpickler of damaged bytes raises anything; the file is at fault
+        reason = str(error) or type(error).__name__
+        raise CheckpointError("model.damaged_shard", shard=path, reason=reason) from error
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
+    ):
         raise CheckpointError("model.pickle", shard=path)
     return tensors
 
@@ -265,6 +280,9 @@ def _load_module(
         # the words and scales of an int4 layer stay as stored: its product decides what it needs
         tensor = checkpoint.read(full, None if isinstance(module, Int4Linear) else dtype, device)
         if isinstance(empty, nn.Parameter):
+            if not tensor.is_floating_point():
+                found = str(tensor.dtype).removeprefix("torch.")
+                raise CheckpointError("model.dtype", name=full, found=found, expected="a float")
             module._parameters[name] = nn.Parameter(tensor, requires_grad=empty.requires_grad)
         else:
             module._buffers[name] = tensor

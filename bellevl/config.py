@@ -6,6 +6,8 @@ Class defaults are those of the family's configuration class; sizes a file may n
 from __future__ import annotations
 
 import json
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,10 +135,10 @@ def read_config(folder: str | Path) -> tuple[ModelConfig, QuantizationConfig | N
     Raises CheckpointError when the folder, the file or a size in it is wrong.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir raises where the system does not let us look
         raise CheckpointError("model.missing", folder=folder)
     path = folder / "config.json"
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError("model.no_config", folder=folder)
     raw = read_json(path)
     _check_architecture(raw, folder)
@@ -146,7 +148,7 @@ def read_config(folder: str | Path) -> tuple[ModelConfig, QuantizationConfig | N
 def read_generation_config(folder: str | Path) -> GenerationConfig:
     """generation_config.json, or the family's defaults without one. Unknown keys are ignored."""
     path = Path(folder) / "generation_config.json"
-    if not path.is_file():
+    if not is_file(path):
         return GenerationConfig()
     fields = _Fields(read_json(path), path)
     base = GenerationConfig()
@@ -187,6 +189,16 @@ def parse_config(raw: dict[str, Any], path: Path) -> ModelConfig:
     )
     _check_sizes(config, fields)
     return config
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there. One that may not be looked at counts as there: reading it tells why that fails."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # not there, a name too long, a name that the system cannot have
+        return False
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -303,9 +315,9 @@ def _read_quantization(raw: dict[str, Any], folder: Path) -> QuantizationConfig 
     """From config.json's `quantization_config`, completed by quantize_config.json (AutoGPTQ wrote both or one)."""
     path = folder / "quantize_config.json"
     inner = raw.get("quantization_config")
-    merged = read_json(path) if path.is_file() else {}
+    merged = read_json(path) if is_file(path) else {}
     if isinstance(inner, dict):
-        merged = {**merged, **inner}
+        merged, path = {**merged, **inner}, folder / "config.json"
     return parse_quantization(merged, path) if merged else None
 
 
@@ -325,7 +337,8 @@ def parse_quantization(raw: dict[str, Any], path: Path) -> QuantizationConfig:
     if version not in ("gptq", "gptq_v2"):
         raise refuse("checkpoint_format", "not gptq or gptq_v2")
     group_size = raw.get("group_size", 128)
-    if not isinstance(group_size, int) or isinstance(group_size, bool) or not (group_size == -1 or group_size >= 8):
+    whole = isinstance(group_size, int) and not isinstance(group_size, bool)
+    if not whole or not (group_size == -1 or 8 <= group_size <= LARGEST["intermediate_size"]):
         raise refuse("group_size", "not -1 or a whole number of at least 8")
     return QuantizationConfig(
         group_size=group_size,

@@ -38,8 +38,9 @@ MESSAGES: dict[str, tuple[str, str]] = {
     # checkpoints
     "model.missing": (
         "there is no model folder at {folder}",
-        "check --model, or leave it out for the embedded model",
+        "check --model or BELLEVL_MODEL; without both the embedded model answers",
     ),
+    "model.file": ("{folder} is a file, not a model folder", "name the folder that holds config.json and the weights"),
     "model.no_config": (
         "{folder} has no config.json",
         "name the folder that holds config.json and the weights",
@@ -87,7 +88,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "model.text_only": (
         "the model in {folder} has no vision encoder and cannot see pictures",
-        "ask it without a picture",
+        "use a VL model, or bellevl chat without a picture",
     ),
     "model.pickle": (
         "{shard} holds Python objects besides tensors and was not opened",
@@ -133,6 +134,8 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "block {block}, {layer}: the activations are not finite",
         "check the source weights",
     ),
+    "quantize.busy": ("another process is quantizing into {folder}", "wait for it, or name another folder"),
+    "disk.denied": ("{path} may not be read or written: {reason}", "change its permissions or name another folder"),
     "disk.full": (
         "{path} cannot be written: {reason}",
         "free {need} on that disk and give the same command again",

@@ -9,16 +9,10 @@ import torch
 from torch import Tensor
 
 from .cache import KVCache
+from .layers import Interrupted as Interrupted
 from .layers import ntk_alpha
 from .model import BelleVL
 from .sampling import Sampling, choose
-
-#: Tokens that go through the model between two looks at `stop`: about a second of a 14B model on a laptop's CPU.
-PREFILL_CHUNK = 64
-
-
-class Interrupted(Exception):
-    """`stop` said so before the first token."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +36,15 @@ def prefill(
     """The prompt [B, T] through the model into `cache`; logits of the last position [B, V].
 
     In chunks it equals one pass: NTK's alpha is taken from the whole prompt. Raises Interrupted when `stop()` is true
-    between two chunks.
+    between two blocks.
     """
     total = cache.length + input_ids.shape[1]
     alpha = ntk_alpha(total, model.config.seq_length)
     x = model.embed(input_ids, image_features)
     hidden = x
     for part in x.split(chunk or x.shape[1], dim=1):
-        if stop is not None and stop():
-            raise Interrupted
         mask = None if attention_mask is None else attention_mask[:, : cache.length + part.shape[1]]
-        hidden = model.decode_hidden(part, attention_mask=mask, cache=cache, alpha=alpha)
+        hidden = model.decode_hidden(part, attention_mask=mask, cache=cache, alpha=alpha, stop=stop)
     return model.lm_head(hidden[:, -1])
 
 
@@ -71,12 +63,12 @@ def generate(
     sampling: Sampling,
     stop_ids: Collection[int] = (),
     stop: Callable[[], bool] | None = None,
-    chunk: int | None = PREFILL_CHUNK,
+    chunk: int | None = None,
 ) -> Iterator[Token]:
     """New tokens of one conversation. The last one carries the reason; a stop token is yielded too.
 
-    `stop` is asked between tokens and between chunks of the prompt; once true the iterator ends (Interrupted before
-    the first token).
+    `stop` is asked between tokens and, in the prompt, between blocks; once true the iterator ends (Interrupted before
+    the first token). `chunk`: tokens of the prompt that go through the model at a time (None: all).
     """
     ids = torch.tensor([input_ids], device=model.device)
     cache = KVCache(model.config, len(input_ids) + sampling.max_tokens, dtype=model.dtype, device=model.device)

@@ -119,7 +119,7 @@ def preprocess(image: Image.Image, image_size: int) -> torch.Tensor:
     import torch
 
     square = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]
+    pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()  # [H, W, 3] -> [3, H, W]
     values = pixels.to(torch.float32).div(255)
     mean = torch.tensor(MEAN, dtype=torch.float32).view(3, 1, 1)
     std = torch.tensor(STD, dtype=torch.float32).view(3, 1, 1)

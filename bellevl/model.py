@@ -7,13 +7,16 @@ Knows no file, no tokenizer and no sampling.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .cache import KVCache
 from .config import GenerationConfig, ModelConfig, QuantizationConfig
-from .layers import RMSNorm, Rotary, causal_mask, logn_factors, ntk_alpha, rotary_tables
+from .layers import Interrupted as Interrupted
+from .layers import RMSNorm, Rotary, causal_mask, check_stop, logn_factors, ntk_alpha, rotary_tables
 from .text import Block, LinearFactory, float_linear
 from .vision import VisionTransformer
 
@@ -37,7 +40,8 @@ class BelleVL(nn.Module):
         super().__init__()
         self.config = config
         self.quantization = quantization
-        #: the checkpoint's defaults for sampling; load_model fills them in
+        #: the checkpoint's folder and its defaults for sampling; load_model fills them in
+        self.folder = Path("memory")
         self.generation = GenerationConfig()
         self.transformer = Transformer(config, linear_factory(quantization))
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -50,9 +54,9 @@ class BelleVL(nn.Module):
     def device(self) -> torch.device:
         return self.transformer.wte.weight.device
 
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        """Preprocessed pictures [N, 3, S, S] -> features [N, Q, C]."""
-        return self.transformer.visual(pixels.to(self.device, self.dtype))
+    def encode_images(self, pixels: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
+        """Preprocessed pictures [N, 3, S, S] -> features [N, Q, C]. Raises Interrupted when `stop()` is true."""
+        return self.transformer.visual(pixels.to(self.device, self.dtype), stop)
 
     def forward(
         self,
@@ -93,10 +97,12 @@ class BelleVL(nn.Module):
         alpha: int | None = None,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Tensor:
         """Embeddings [B, T, C] -> hidden states after ln_f [B, T, C].
 
         `positions` [B, T] and `mask` [B, 1, T, S] override the plain order, for sequences packed into one row.
+        Raises Interrupted when `stop()` is true between two blocks; the cache is then as it was.
         """
         past = cache.length if cache is not None else 0
         new = x.shape[1]
@@ -107,6 +113,7 @@ class BelleVL(nn.Module):
             positions, furthest = torch.arange(past, past + new, device=x.device), past + new - 1
         rotary = self.rotary(positions, self._alpha(cache, past + new, alpha), furthest)
         for block in self.transformer.h:
+            check_stop(stop)
             x = self.run_block(block, x, rotary, mask, cache)
         if cache is not None:
             cache.advance(new)

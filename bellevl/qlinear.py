@@ -6,6 +6,8 @@ Its buffers have the names and shapes of the checkpoint. `prepare` checks them o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -80,6 +82,7 @@ class Int4Linear(nn.Module):
             weight.qweight.device, dtype, self.in_features, self.out_features, weight.group_size
         )
         self._product = kernels.build(self.choice, weight)
+        self._like = torch.empty(0, dtype=dtype, device=weight.qweight.device)
         if self.bias is not None:
             used = not self.bias.is_meta and bool(self.bias.any())
             self.bias = self.bias.to(dtype) if used else None
@@ -102,6 +105,15 @@ class Int4Linear(nn.Module):
             return F.linear(x, self.dequantize().to(x.dtype), bias)
         out = self._product(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
         return out if self.bias is None else out + self.bias
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Int4Linear:
+        """Moves or casts the layer, which is possible only before `prepare`: the product keeps its own form."""
+        if self._product is not None:
+            probe = self._like
+            moved = fn(probe)
+            if (moved.dtype, moved.device) != (probe.dtype, probe.device):
+                raise RuntimeError("an int4 layer stays as it was loaded: call load_model with that device and dtype")
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         product = self.choice.product if self.choice else "not prepared"

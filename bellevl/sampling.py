@@ -13,6 +13,9 @@ from torch import Tensor
 from .config import GenerationConfig
 from .errors import PromptError
 
+#: Below this temperature logits overflow float32, and only the likeliest token is left of them anyway.
+COLDEST = 1e-6
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -55,11 +58,13 @@ class Sampling:
         _require("top_p", self.top_p, 0 <= self.top_p <= 1, "not between 0 and 1")
         penalty = self.repetition_penalty
         _require("repetition_penalty", penalty, 0 < penalty <= 100, "not above 0 and at most 100")
+        seed = self.seed
+        _require("seed", seed, seed is None or -(2**63) <= seed < 2**64, "not a whole number from -2^63 to 2^64 - 1")
 
     @property
     def deterministic(self) -> bool:
         """The likeliest token is taken: nothing is drawn."""
-        return self.greedy or self.temperature == 0 or self.top_k == 1
+        return self.greedy or self.temperature < COLDEST or self.top_k == 1
 
 
 def _require(name: str, value: object, ok: bool, reason: str) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tiktoken
 
-from .config import ModelConfig, read_config
+from .config import ModelConfig, is_file, read_config
 from .errors import TokenizerError
 
 FILE_NAME = "qwen.tiktoken"
@@ -186,7 +186,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     Raises TokenizerError when its qwen.tiktoken is missing, damaged or not that of the config.json beside it.
     """
     path = Path(folder) / FILE_NAME
-    if not path.is_file():
+    if not is_file(path):
         raise TokenizerError("tokenizer.missing", folder=folder)
     try:
         size = path.stat().st_size
@@ -196,7 +196,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     if size > LARGEST_FILE:
         raise TokenizerError("tokenizer.unusable", path=path, reason=f"{size >> 20} MB is too large for it")
     tokenizer = Tokenizer(_read_ranks(data, path))
-    if (path.parent / "config.json").is_file():
+    if is_file(path.parent / "config.json"):
         _check_model(tokenizer, read_config(folder)[0], path)
     return tokenizer
 

@@ -5,12 +5,14 @@ Attribute names are the checkpoint's. Knows no text.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import VisionConfig
-from .layers import attend, resize_grid
+from .layers import attend, check_stop, resize_grid
 from .resampler import Resampler
 
 EPS = 1e-6
@@ -70,9 +72,10 @@ class VisionBlocks(nn.Module):
         super().__init__()
         self.resblocks = nn.ModuleList(VisionBlock(config) for _ in range(config.layers))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
         """[B, P, W] -> [B, P, W]"""
         for block in self.resblocks:
+            check_stop(stop)
             x = block(x)
         return x
 
@@ -100,10 +103,10 @@ class VisionTransformer(nn.Module):
         x = x.flatten(2).transpose(1, 2)
         return self.ln_pre(x + resize_grid(self.positional_embedding, side))
 
-    def encode_patches(self, pixels: Tensor) -> Tensor:
+    def encode_patches(self, pixels: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
         """[B, 3, S, S] -> [B, P, W]: what leaves the last block."""
-        return self.transformer(self.embed_patches(pixels))
+        return self.transformer(self.embed_patches(pixels), stop)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """[B, 3, S, S] -> [B, Q, C]"""
-        return self.ln_post(self.attn_pool(self.encode_patches(pixels))) @ self.proj
+    def forward(self, pixels: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
+        """[B, 3, S, S] -> [B, Q, C]. Raises Interrupted when `stop()` is true between two blocks."""
+        return self.ln_post(self.attn_pool(self.encode_patches(pixels, stop))) @ self.proj

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -26,15 +27,20 @@ class ModelChoice:
         return "nano" if self.embedded else self.folder.resolve().name
 
 
+def switched_on(variable: str) -> bool:
+    """Whether an environment variable says yes: anything but nothing, 0, false, no and off."""
+    return os.environ.get(variable, "").strip().lower() not in ("", "0", "false", "no", "off")
+
+
 def choose_model(option: Path | None) -> ModelChoice:
     """`--model`, else BELLEVL_MODEL, else the embedded model. Raises CheckpointError for a folder that is not there."""
     from bellevl.nano import folder as embedded_folder
 
     embedded = embedded_folder()
     given = os.environ.get("BELLEVL_MODEL", "")
-    folder = option or (Path(given).expanduser() if given else embedded)
-    if not folder.is_dir():
-        raise CheckpointError("model.missing", folder=folder)
+    folder = Path(os.path.expanduser(option or given or embedded))
+    if not os.path.isdir(folder):  # Path.is_dir raises for a name too long or a folder that may not be looked at
+        raise CheckpointError("model.file" if os.path.isfile(folder) else "model.missing", folder=folder)
     return ModelChoice(folder, folder.resolve() == embedded.resolve())
 
 
@@ -54,10 +60,12 @@ def best_device() -> str:
 
 
 def state_folder() -> Path:
-    """Where history and the last error are kept; made for this user alone."""
+    """Where history and the last error are kept; made for this user alone. Raises OSError where there is no place."""
     from platformdirs import user_state_path
 
     folder = user_state_path(PROGRAM, appauthor=False)
+    if not folder.is_absolute():  # neither a home nor XDG_STATE_HOME says where; a folder named "~" is no home
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from bellevl.errors import QuantizeError
 
 #: File systems that cannot reserve room say one of these.
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_RESERVATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -30,6 +31,8 @@ def writing(path: Path, need: int) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
+        if error.errno in _NOT_ALLOWED:
+            raise QuantizeError("disk.denied", path=path, reason=reason) from error
         raise QuantizeError("disk.full", path=path, reason=reason, need=human_bytes(need)) from error
 
 

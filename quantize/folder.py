@@ -13,7 +13,7 @@ from .recipe import Recipe
 LARGEST = 64 * 2**20
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
-_WRITTEN = ("config.json", "quantize_config.json")
+_WRITTEN = ("config.json", "quantize_config.json", "accuracy.json")  # the last: the source's own figures
 
 
 def write_small_files(source: Path, target: Path, recipe: Recipe) -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,17 @@ from bellevl.errors import QuantizeError
 from .disk import human_bytes, write_json, writing
 from .shards import INDEX, SINGLE
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: there nobody keeps a second process off
+    fcntl = None  # type: ignore[assignment]
+
 WORK = ".quantize"
 FILE = "job.json"
+LOCK = "lock"
+
+#: Raised whenever a job begun by an older version must not be gone on with.
+FORMAT = 1
 
 #: So much of a shard's beginning and end goes into the fingerprint of a source.
 SAMPLED_BYTES = 1 << 20
@@ -83,10 +94,11 @@ class Job:
         write_json(self.work / FILE, state)
 
     def start_again(self) -> None:
-        """Forgets what was done: its files are gone."""
+        """Forgets what was done: its files are gone. Saved at once, for the next files look whole from their start."""
         self.copied = self.embedded = False
         self.blocks = 0
         self.reports = []
+        self.save()
 
     def stream_path(self, block: int) -> Path:
         """The residual stream that enters a block."""
@@ -96,6 +108,17 @@ class Job:
     def scratch_path(self) -> Path:
         """The stream while a block is worked on."""
         return self.work / "scratch.bin"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes off the job. Raises QuantizeError when one is at it."""
+        with (self.work / LOCK).open("w") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    raise QuantizeError("quantize.busy", folder=self.folder) from error
+            yield
 
     def close(self) -> None:
         """Removes the job's own files, the state last: this too can be interrupted."""
@@ -111,9 +134,13 @@ class Job:
             if found != asked:
                 facts = {"field": field, "found": _short(found), "asked": _short(asked)}
                 raise QuantizeError("quantize.other_job", folder=self.folder, **facts)
-        self.copied, self.embedded = state["copied"], state["embedded"]
-        self.blocks = state["blocks"]
-        self.reports = [LayerReport(**report) for report in state["reports"]]
+        try:
+            self.copied, self.embedded = state["copied"], state["embedded"]
+            self.blocks = state["blocks"]
+            self.reports = [LayerReport(**report) for report in state["reports"]]
+        except (KeyError, TypeError) as error:
+            facts = {"field": "state", "found": "another version's", "asked": "this one's"}
+            raise QuantizeError("quantize.other_job", folder=self.folder, **facts) from error
 
 
 def check_target(source: Path, target: Path) -> None:
@@ -162,8 +189,10 @@ def _read_state(path: Path) -> dict[str, Any] | None:
     """A job's state; None without one, or where it cannot be read (it is written whole, so it is not ours)."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    except OSError as error:  # hours of work may be behind it: it is not taken for nothing
+        raise QuantizeError("disk.denied", path=path, reason=error.strerror or error) from error
     return state if isinstance(state, dict) and isinstance(state.get("settings"), dict) else None
 
 

@@ -29,7 +29,7 @@ from .activations import Activations
 from .block_stream import QuantizedLayer, RotaryTables, quantize_block, read_block
 from .calibration import CalibrationSet, CalibrationSource, calibration_set
 from .folder import write_small_files
-from .job import Job, LayerReport, check_target, fingerprint
+from .job import FORMAT, Job, LayerReport, check_target, fingerprint
 from .layout import STAGES, TensorPlan, block_prefix, is_packed, layer_shapes, packed_tensors, plan_tensors
 from .prefix import embed_samples
 from .progress import Clock, Progress
@@ -82,7 +82,7 @@ def _prepare(source: Path, target: Path, recipe: Recipe, calibration: Calibratio
         _check_widths(config, recipe)
         samples = calibration_set(calibration, load_tokenizer(source), config, source, recipe)
         settings = dataclasses.asdict(recipe)
-        settings |= {"source": fingerprint(checkpoint), "calibration": samples.fingerprint()}
+        settings |= {"format": FORMAT, "source": fingerprint(checkpoint), "calibration": samples.fingerprint()}
         return _Task(source, target, recipe, config, samples, plan_tensors(checkpoint, recipe), settings)
 
 
@@ -99,7 +99,7 @@ def _check_widths(config: ModelConfig, recipe: Recipe) -> None:
 
 def _run(task: _Task, job: Job, writer: ShardWriter) -> Iterator[Progress]:
     work = _Work.of(task)
-    with writer:
+    with job.locked(), writer:
         if job.copied and not _is_whole(task, job, writer):
             job.start_again()
         done = work.copy * job.copied + work.embed * job.embedded + work.block * job.blocks

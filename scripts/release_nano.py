@@ -53,6 +53,7 @@ def write_float(trained: Path, target: Path) -> None:
     (target / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     tensors = {name: tensor.half() for name, tensor in load_file(trained / "model.safetensors").items()}
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    (target / "model.safetensors").chmod(0o644)  # safetensors writes for its owner alone
 
 
 def write_int4(source: Path, target: Path) -> None:

@@ -53,6 +53,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many of the tests against golden files passed, in one line."""
+    kinds = ("passed", "failed", "error", "skipped")
+    reports = [report for kind in kinds for report in terminalreporter.stats.get(kind, [])]
+    golden = [report for report in reports if "golden" in report.nodeid]
+    if golden:
+        passed = sum(report.passed for report in golden)
+        terminalreporter.write_line(f"golden cases: {passed} of {len(golden)} passed")
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """The golden files."""

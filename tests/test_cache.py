@@ -10,7 +10,7 @@ from torch import Tensor
 
 import bellevl
 from bellevl.cache import KVCache
-from bellevl.generate import Interrupted, decode_one_token, generate, prefill
+from bellevl.generate import Interrupted, Token, decode_one_token, generate, prefill
 from bellevl.layers import ntk_alpha
 from bellevl.model import BelleVL
 from bellevl.sampling import Sampling
@@ -97,8 +97,10 @@ def test_ntk_steps(tokens: int, alpha: int) -> None:
 def test_generate_stops_when_told(model: BelleVL) -> None:
     """`stop` ends generation after the token at hand, and before the first token by Interrupted."""
     ids = ids_of(10).tolist()[0]
-    told = iter([False, False, False, True])
-    tokens = list(generate(model, ids, sampling=Sampling(max_tokens=50, greedy=True), stop=lambda: next(told)))
+    tokens: list[Token] = []
+    sampling = Sampling(max_tokens=50, greedy=True)
+    for token in generate(model, ids, sampling=sampling, stop=lambda: len(tokens) == 3):
+        tokens.append(token)
     assert len(tokens) == 3 and tokens[-1].finish_reason is None
     with pytest.raises(Interrupted):
         list(generate(model, ids, sampling=Sampling(max_tokens=5), stop=lambda: True))
@@ -122,3 +124,14 @@ def test_bfloat16_stays_near_float32() -> None:
     rough = bellevl.load_model(FOLDER, dtype=torch.bfloat16)(ids).float()
     assert float((exact.argmax(-1) == rough.argmax(-1)).float().mean()) > 0.9
     assert float((exact - rough).abs().max()) < 0.5
+
+
+def test_stop_is_asked_inside_the_prompt_and_the_picture(model: BelleVL) -> None:
+    """A pass is left between two blocks, of language model and vision encoder, and leaves the cache empty."""
+    asked = iter([False, True])
+    cache = new_cache(model)
+    with pytest.raises(Interrupted):
+        prefill(model, ids_of(30), cache, stop=lambda: next(asked))
+    assert cache.length == 0
+    with pytest.raises(Interrupted):
+        model.encode_images(torch.zeros(1, 3, 112, 112), lambda: True)

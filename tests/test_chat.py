@@ -145,11 +145,43 @@ def test_a_question_too_long_is_refused_before_the_model_runs(chat: Chat, monkey
 def test_settings_out_of_range_are_refused(chat: Chat) -> None:
     """A setting out of range names itself; an unknown one is a programmer's error."""
     wrong = {"temperature": -1.0, "top_p": 2.0, "max_tokens": 0, "repetition_penalty": 0.0, "top_k": -1}
+    wrong |= {"seed": 2**64}
     for name, value in wrong.items():
         with pytest.raises(PromptError, match=name):
             chat.stream("你好", **{name: value})
     with pytest.raises(TypeError):
         chat.stream("你好", colour="red")
+
+
+def test_the_coldest_temperatures_are_greedy(chat: Chat) -> None:
+    """A temperature so small that logits would overflow takes the likeliest token instead of failing."""
+    greedy = "".join(chat.ask("你好", max_tokens=4, greedy=True))
+    chat.clear()
+    assert "".join(chat.ask("你好", max_tokens=4, temperature=1e-40)) == greedy
+
+
+def test_refused_before_the_first_piece(chat: Chat, picture: Path) -> None:
+    """`ask` refuses when it is called, not when its answer is read, and a question refused beside a new picture
+    leaves the dialogue about the old one."""
+    list(chat.ask("一", picture, max_tokens=2))
+    turns = list(chat.turns)
+    with pytest.raises(PictureError):
+        chat.ask("二", picture.with_name("没有.png"))
+    with pytest.raises(PromptError):
+        chat.ask("山" * 5000, Image.new("RGB", (9, 9)))
+    assert chat.turns == turns and chat.picture is not None and chat.picture.path == picture
+
+
+def test_too_many_tokens_asked_for_are_named(chat: Chat) -> None:
+    """An answer longer than the model's window leaves room for: the setting is at fault, not the question."""
+    most = chat.model.config.max_position_embeddings
+    for tokens in (most - 8, 10**12):
+        with pytest.raises(PromptError, match="max_tokens") as caught:
+            chat.ask("你好", max_tokens=tokens)
+        assert caught.value.message == "prompt.setting"
+    with pytest.raises(PromptError) as caught:
+        chat.ask("山" * 5000, max_tokens=most - 8)
+    assert caught.value.message == "prompt.too_long"
 
 
 def test_text_only_model_takes_no_picture(tmp_path: Path, picture: Path) -> None:

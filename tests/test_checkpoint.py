@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import bellevl
-from bellevl.checkpoint import Checkpoint
-from bellevl.config import QuantizationConfig
+from bellevl.checkpoint import Checkpoint, default_dtype
+from bellevl.config import QuantizationConfig, read_config
 from bellevl.errors import CheckpointError, DeviceError
 from bellevl.qlinear import Int4Linear
 
@@ -67,6 +67,24 @@ def test_single_file_and_bin_load_the_same(folder: Path, tmp_path: Path) -> None
     assert all(torch.equal(t, expected[n]) for n, t in bellevl.load_model(folder).state_dict().items())
 
 
+def test_a_bin_of_the_old_form_loads(folder: Path) -> None:
+    """A .bin from before zip archives, which cannot be memory-mapped, is read all the same."""
+    tensors = load_file(folder / LANGUAGE) | load_file(folder / VISION)
+    for name in (LANGUAGE, VISION, INDEX):
+        (folder / name).unlink()
+    torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    assert torch.equal(bellevl.load_model(folder).lm_head.weight, tensors["lm_head.weight"].float())
+
+
+def test_safetensors_go_before_bin(folder: Path) -> None:
+    """An index of .bin files that a conversion left behind does not hide the safetensors file."""
+    save_file(load_file(folder / LANGUAGE) | load_file(folder / VISION), folder / "model.safetensors")
+    (folder / LANGUAGE).unlink()
+    (folder / VISION).unlink()
+    (folder / INDEX).rename(folder / "pytorch_model.bin.index.json")
+    bellevl.load_model(folder)
+
+
 def test_text_only_model_loads(folder: Path) -> None:
     """Without `visual` in config.json and without its tensors, the folder is a text-only Qwen."""
     edit(folder / "config.json", lambda raw: raw.pop("visual"))
@@ -108,6 +126,18 @@ def test_a_pickle_with_code_is_not_run(folder: Path) -> None:
     assert not Path("/tmp/bellevl-was-here").exists()
 
 
+@pytest.mark.parametrize("data", [b"", b"0", b"\xff" * 64, b"\x80\x02R.", b"PK\x03\x04" + bytes(99)])
+def test_a_bin_of_other_bytes(folder: Path, data: bytes) -> None:
+    """Whatever stands in a .bin file, refusing it is one line."""
+    for name in (LANGUAGE, VISION, INDEX):
+        (folder / name).unlink()
+    (folder / "pytorch_model.bin").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin"):
+        bellevl.load_model(folder)
+    torch.save({1: torch.ones(2)}, folder / "pytorch_model.bin")
+    refused(folder, "model.pickle")
+
+
 def test_remote_code_is_never_touched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python files in the folder, which config.json's auto_map names, are not imported."""
     (folder / "modeling_qwen.py").write_text("raise SystemExit('executed')", encoding="utf-8")
@@ -127,6 +157,21 @@ def test_missing_folder_and_files(folder: Path, tmp_path: Path) -> None:
     refused(folder, "model.no_weights")
     (folder / "config.json").unlink()
     refused(folder, "model.no_config")
+    refused(tmp_path / ("long" * 2000), "model.missing")
+
+
+def test_files_that_may_not_be_looked_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without permission is refused with the system's reason, not with "no config.json"."""
+    look = Path.stat
+
+    def deny(path: Path, **options: Any) -> Any:
+        if path.parent == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", deny)
+    monkeypatch.setattr(Path, "read_text", deny)
+    assert "Permission denied" in str(refused(folder, "model.bad_json"))
 
 
 def test_index_may_not_leave_the_folder(folder: Path) -> None:
@@ -136,6 +181,13 @@ def test_index_may_not_leave_the_folder(folder: Path) -> None:
         lambda raw: raw["weight_map"].update({"lm_head.weight": "../model-00001-of-00002.safetensors"}),
     )
     refused(folder, "model.outside")
+
+
+@pytest.mark.parametrize("shard", ["", "..", "long" * 2000, "half\ud83d", "nul\0", "图片.safetensors"])
+def test_index_with_odd_names(folder: Path, shard: str) -> None:
+    """An index that names what no file can be called is refused like one that names a missing file."""
+    edit(folder / INDEX, lambda raw: raw["weight_map"].update({"lm_head.weight": shard}))
+    refused(folder, "model.missing_shard")
 
 
 @pytest.mark.parametrize("keep", [0, 4, 200, 100_000])
@@ -167,6 +219,14 @@ def test_wrong_and_missing_and_extra_tensors(folder: Path) -> None:
         lambda raw: raw["weight_map"].update(dict.fromkeys([*whole, "transformer.visual.extra"], VISION)),
     )
     assert "transformer.visual.extra" in str(refused(folder, "model.extra_tensor"))
+
+
+def test_weights_that_are_no_floats(folder: Path) -> None:
+    """A weight stored as whole numbers is refused by name."""
+    tensors = load_file(folder / LANGUAGE)
+    tensors["transformer.wte.weight"] = tensors["transformer.wte.weight"].to(torch.int8)
+    save_file(tensors, folder / LANGUAGE)
+    assert "transformer.wte.weight" in str(refused(folder, "model.dtype"))
 
 
 @pytest.mark.parametrize(
@@ -262,6 +322,14 @@ def test_int4_loads_and_answers_as_its_dequantized_self(folder: Path) -> None:
         torch.testing.assert_close(model(ids), plain(ids), atol=2e-4, rtol=0)
 
 
+def test_int4_models_ask_for_no_gradients(folder: Path) -> None:
+    """Called outside no_grad an int4 model multiplies with its words; a float model can be trained as it is."""
+    ids = torch.tensor([[1, 2, 3]])
+    assert bellevl.load_model(folder)(ids).requires_grad
+    model = bellevl.load_model(int4_folder(folder))
+    assert not model(ids).requires_grad
+
+
 def test_int4_with_nan_scales_is_refused(folder: Path) -> None:
     """NaN among the scales is found at loading, with the layer's name."""
     int4_folder(folder)
@@ -280,13 +348,14 @@ def test_int4_with_nan_scales_is_refused(folder: Path) -> None:
         {"checkpoint_format": "marlin"},
         {"group_size": 0},
         {"group_size": "x"},
+        {"group_size": 10**30},
     ],
 )
 def test_quantization_this_program_does_not_read(folder: Path, change: dict[str, Any]) -> None:
     """Other methods, widths and layouts are refused by name."""
     int4_folder(folder)
     edit(folder / "config.json", lambda raw: raw["quantization_config"].update(change))
-    refused(folder, "model.quantization")
+    assert str(folder / "config.json") in str(refused(folder, "model.quantization"))
 
 
 @pytest.mark.parametrize(
@@ -300,6 +369,18 @@ def test_devices_that_are_not_there(folder: Path, device: str, message: str) -> 
     assert caught.value.message == message
 
 
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16)])
+def test_dtype_of_a_gpu(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """bfloat16 where the chosen GPU multiplies in it, else float16; emulated bfloat16 does not count."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: asked.append(device) or capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+    assert default_dtype(read_config(folder)[0], torch.device("cuda:1")) == dtype
+    assert asked == [torch.device("cuda:1")]
+
+
 def test_checkpoint_reads_one_tensor_at_a_time(folder: Path) -> None:
     """A tensor is read by name, cast on the way; its shard is known."""
     with Checkpoint.open(folder) as checkpoint:
@@ -308,3 +389,11 @@ def test_checkpoint_reads_one_tensor_at_a_time(folder: Path) -> None:
         assert checkpoint.read("lm_head.weight", torch.float32).dtype == torch.float32
         assert checkpoint.shard_of("lm_head.weight").name == LANGUAGE
         assert len(checkpoint.names()) == 61
+
+
+def test_a_loaded_int4_model_says_that_it_cannot_move(folder: Path) -> None:
+    """Casting a loaded int4 model is refused in one sentence instead of failing in the first product."""
+    model = bellevl.load_model(int4_folder(folder), dtype=torch.float32)
+    assert model.to("cpu") is model
+    with pytest.raises(RuntimeError, match="load_model"):
+        model.half()

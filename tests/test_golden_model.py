@@ -16,7 +16,7 @@ import bellevl
 from bellevl.cache import KVCache
 from bellevl.config import ModelConfig, parse_config
 from bellevl.generate import generate, generate_batch, prefill
-from bellevl.layers import resize_grid
+from bellevl.layers import attend, resize_grid
 from bellevl.model import BelleVL
 from bellevl.resampler import sincos_grid
 from bellevl.sampling import Sampling, distribution, penalize
@@ -253,6 +253,18 @@ def test_loss_and_gradients() -> None:
     norms = {n: float(p.grad.norm()) for n, p in model.named_parameters() if p.grad is not None}
     assert norms == pytest.approx(TRAINING["grad_norm"], rel=1e-3)
     assert [n for n, p in model.named_parameters() if p.grad is None] == TRAINING["params_without_grad"]
+
+
+def test_training_elsewhere_uses_the_fused_attention() -> None:
+    """The written-out product is the CPU's; off the CPU training goes through torch's function. Both are equal."""
+    q, k, v = torch.randn(3, 1, 2, 9, 8, generator=torch.Generator().manual_seed(0))
+    expected = attend(q, k, v, None, causal=True)
+    torch.testing.assert_close(attend(q, k, v, None, causal=True, plain=True), expected, atol=1e-6, rtol=1e-5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *args, **options: "fused")
+        meta = q.to("meta")
+        assert attend(meta, meta, meta, None, causal=True, plain=True) == "fused"
+        assert isinstance(attend(q, k, v, None, causal=True, plain=True), Tensor)
 
 
 @torch.no_grad()

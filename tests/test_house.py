@@ -28,7 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "resampler": {"layers"},
     "text": {"layers", "cache", "qlinear"},
     "model": {"vision", "resampler", "text", "layers", "cache", "qlinear"},
-    "checkpoint": {"model", "qlinear"},
+    "checkpoint": {"model", "qlinear", "sizes"},
     "tokenizer": set(),
     "prompt": {"tokenizer"},
     "picture_files": set(),

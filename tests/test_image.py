@@ -54,7 +54,7 @@ def test_golden_preprocess(case: dict[str, Any]) -> None:
     with Image.open(GOLDEN / "images" / case["file"]) as image:
         assert (image.mode, list(image.size)) == (case["mode"], case["size_wh"])
         values = preprocess(image, MANIFEST["image_size"])
-    assert values.dtype == torch.float32 and values.shape == (3, 112, 112)
+    assert values.dtype == torch.float32 and values.shape == (3, 112, 112) and values.is_contiguous()
     levels = (values * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)) * 255
     assert (levels - levels.round()).abs().max() < 1e-3
     resized = TENSORS[f"resized_uint8.{case['file']}"]

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 from bellevl import load_model
-from bellevl.errors import CheckpointError
+from bellevl.errors import CheckpointError, QuantizeError
 from quantize import Recipe, quantize
 
 RECIPE = Recipe(nsamples=6, seqlen=96)
@@ -144,3 +144,48 @@ def test_lost_work_files_start_the_job_again(tiny_folder: Path, tmp_path: Path) 
     assert step.stage == "block"
     assert steps[0].stage == "copy"
     assert looks_whole(target)
+
+
+def test_a_restart_that_is_cut_short_starts_again_too(tiny_folder: Path, tmp_path: Path) -> None:
+    """Lost files, a new start, killed while it copies: the third run copies again and does not trust empty files."""
+    target = tmp_path / "int4"
+    job = quantize(tiny_folder, target, RECIPE)
+    while next(job).block != 1:
+        pass
+    job.close()  # type: ignore[attr-defined]
+    for path in (target / ".quantize").glob("*.safetensors*"):
+        path.unlink()
+    again = quantize(tiny_folder, target, RECIPE)
+    assert next(again).stage == "copy"
+    again.close()  # type: ignore[attr-defined]
+    assert next(quantize(tiny_folder, target, RECIPE)).stage == "copy"
+
+
+def test_two_processes_do_not_share_a_target(tiny_folder: Path, tmp_path: Path) -> None:
+    """While one run is at a job, a second one is refused in one line; after it, the job goes on."""
+    target = tmp_path / "int4"
+    first = quantize(tiny_folder, target, RECIPE)
+    next(first)
+    with pytest.raises(QuantizeError) as caught:
+        next(quantize(tiny_folder, target, RECIPE))
+    assert caught.value.message == "quantize.busy"
+    first.close()  # type: ignore[attr-defined]
+    assert list(quantize(tiny_folder, target, RECIPE))[-1].stage == "finish"
+
+
+@pytest.mark.parametrize("state", [{}, {"copied": True, "embedded": True, "blocks": 0, "reports": [{"x": 1}]}])
+def test_a_job_of_another_version_is_not_gone_on_with(tiny_folder: Path, tmp_path: Path, state: dict[str, Any]) -> None:
+    """A state that this version did not write is refused in one line, whatever it lacks."""
+    target = tmp_path / "int4"
+    job = quantize(tiny_folder, target, RECIPE)
+    next(job)
+    job.close()  # type: ignore[attr-defined]
+    file = target / ".quantize" / "job.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))["settings"]
+    file.write_text(json.dumps({"settings": settings, **state}), encoding="utf-8")
+    with pytest.raises(QuantizeError) as caught:
+        quantize(tiny_folder, target, RECIPE)
+    assert caught.value.message == "quantize.other_job"
+    file.write_text(json.dumps({"settings": {**settings, "format": 0}, **state}), encoding="utf-8")
+    with pytest.raises(QuantizeError, match="format"):
+        quantize(tiny_folder, target, RECIPE)

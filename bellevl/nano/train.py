@@ -6,6 +6,7 @@
     tune     stage 2 of BELLE-VL: resampler and language model on every kind of question
     focus    stage 2 goes on with a narrower mix: where things are, whether they are there, what they are called
     settle   the same, narrower, while the learning rate falls
+    places   the same, mostly about where things are and how they lie to each other
 
 Each stage starts from the one before and resumes where it was stopped. FOLDER/<stage> is a checkpoint.
 """
@@ -87,6 +88,27 @@ SETTLE = Mix(
 )  # fmt: skip
 
 
+#: The last part: whether things are there is learned by now, how they lie to each other is not.
+PLACES = Mix(
+    spatial=0.75,
+    count=0.05,
+    single=0.06,
+    scene=0.12,
+    text=0.02,
+    max_objects=3,
+    questions=(
+        ("position", 3.5), ("relation", 5.0), ("relation_yn", 2.5), ("zone_name", 0.4),
+        ("exist_zh", 1.5), ("exist_yn", 1.8), ("exist_en", 2.2),
+        ("name", 0.6), ("colour", 0.6), ("shape", 1.0), ("scene", 0.4), ("caption", 0.6),
+        ("colour_yn", 0.2), ("count", 0.4), ("count_all", 0.15), ("read", 0.3), ("read_yn", 0.1),
+        ("name_en", 0.3), ("colour_en", 0.2), ("scene_en", 0.2), ("caption_en", 0.1), ("read_en", 0.1),
+        ("relation_yn_en", 0.2), ("colour_yn_en", 0.1), ("scene_yn", 0.1), ("scene_yn_en", 0.1), ("count_yn_en", 0.05),
+        ("read_yn_en", 0.1), ("ground", 0.05), ("box_name", 0.05), ("talk", 0.12),
+    ),
+    only_listed=True,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Stage:
     """One line of the plan."""
@@ -104,7 +126,8 @@ PLAN = (
     Stage("align", Schedule(120, matrix_lr=2e-3, other_lr=2e-3, warmup=20), 32, CAPTIONS, 3),
     Stage("tune", Schedule(1700, matrix_lr=3e-3, other_lr=2e-3, decay=0.6, until=973), 32, EVERYTHING, 4),
     Stage("focus", Schedule(1200, matrix_lr=3e-3, other_lr=2e-3, decay=0.6, until=363), 32, FOCUS, 5),
-    Stage("settle", Schedule(1200, matrix_lr=1.6e-3, other_lr=1.2e-3, warmup=20, decay=0.9), 32, SETTLE, 6),
+    Stage("settle", Schedule(1200, matrix_lr=1.6e-3, other_lr=1.2e-3, warmup=20, decay=0.9, until=515), 32, SETTLE, 6),
+    Stage("places", Schedule(700, matrix_lr=1.1e-3, other_lr=8e-4, warmup=10, decay=1.0), 32, PLACES, 7),
 )
 
 

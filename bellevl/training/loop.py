@@ -155,7 +155,10 @@ def save(job: Job, optimizers: list[torch.optim.Optimizer], step: int) -> None:
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
     }
     partial = job.state_path.with_suffix(".partial")
-    torch.save(state, partial)
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, job.state_path)
 
 
@@ -165,5 +168,8 @@ def _resume(job: Job, optimizers: list[torch.optim.Optimizer]) -> int:
     state = torch.load(job.state_path, map_location="cpu", weights_only=True)
     job.module.load_state_dict(state["module"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        rates = [group["base_lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(saved)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["base_lr"] = rate  # the schedule's, which may have been changed since
     return int(state["step"])
