@@ -19,6 +19,10 @@ from __future__ import annotations
 MESSAGES: dict[str, tuple[str, str]] = {
     # pictures
     "picture.missing": ("no such picture: {path} (looked in {folder})", "check the name{near}"),
+    "picture.url": (
+        "{path} is an address on the network, and this program reads files only",
+        "download the picture first",
+    ),
     "picture.folder": ("{path} is a folder, not a picture", "name one picture inside it"),
     "picture.unreadable": ("{path} cannot be opened: {reason}", "check the file's permissions"),
     "picture.not_a_picture": (
@@ -112,6 +116,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "prompt.setting": ("{name} is {value}, {reason}", "give a value in that range"),
     # quantization
     "quantize.exists": ("{folder} already holds a finished model", "name another folder or remove that one"),
+    "quantize.file": ("{folder} is a file, not a folder", "name a new folder"),
     "quantize.not_empty": (
         "{folder} holds files that are not this job's: {name}",
         "name an empty or new folder",
@@ -138,7 +143,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "disk.denied": ("{path} may not be read or written: {reason}", "change its permissions or name another folder"),
     "disk.full": (
         "{path} cannot be written: {reason}",
-        "free {need} on that disk and give the same command again",
+        "see that the folder may be written and has room for {need}, then give the same command again",
     ),
 }
 

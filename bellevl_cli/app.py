@@ -22,6 +22,7 @@ from .options import (
     MaxTokens,
     ModelFolder,
     ModelOptions,
+    SampleSeed,
     SamplingOptions,
     Seed,
     System,
@@ -40,15 +41,25 @@ PARSER_WORDS = {
     "Commands": "help.commands",
     "Show this message and exit.": "help.help",
     "[required]": "help.required",
+    "[OPTIONS]": "help.slot_options",
+    "COMMAND [ARGS]...": "help.slot_command",
 }
 
 
 class _Translated:
-    """Help whose headings are in the person's language."""
+    """Help whose headings are in the person's language. An error of the parser always knows its command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)  # type: ignore[misc]
+        except exits.UsageError as error:
+            if getattr(error, "ctx", None) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)  # type: ignore[misc]
-        text = re.sub(r"\{([A-Z]+)\}", r"\1", "".join(formatter.buffer))
+        text = re.sub(r"\{(\S+?)\}| <(?:str|path)>", r"\1", "".join(formatter.buffer))
         for word, message in PARSER_WORDS.items():
             text = text.replace(f"{word}:", say(message) + ":") if word.isalpha() else text.replace(word, say(message))
         formatter.buffer[:] = [text]
@@ -89,9 +100,11 @@ def program(
 
 @app.command(cls=Command, help=say("help.ask"))
 def ask(
-    picture: Annotated[str, typer.Argument(help=say("help.picture"), metavar="PICTURE", show_default=False)],
+    picture: Annotated[
+        str, typer.Argument(help=say("help.picture"), metavar=say("help.name_picture"), show_default=False)
+    ],
     question: Annotated[
-        str | None, typer.Argument(help=say("help.question"), metavar="QUESTION", show_default=False)
+        str | None, typer.Argument(help=say("help.question"), metavar=say("help.name_question"), show_default=False)
     ] = None,
     model: ModelFolder = None,
     device: Device = None,
@@ -120,7 +133,7 @@ def ask(
 @app.command(cls=Command, help=say("help.chat"))
 def chat(
     picture: Annotated[
-        str | None, typer.Argument(help=say("help.chat_picture"), metavar="PICTURE", show_default=False)
+        str | None, typer.Argument(help=say("help.chat_picture"), metavar=say("help.name_picture"), show_default=False)
     ] = None,
     model: ModelFolder = None,
     device: Device = None,
@@ -143,8 +156,12 @@ def chat(
 
 @app.command(cls=Command, help=say("help.quantize"))
 def quantize(
-    source: Annotated[Path, typer.Argument(help=say("help.source"), metavar="SRC", show_default=False)],
-    target: Annotated[Path, typer.Argument(help=say("help.target"), metavar="DST", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(help=say("help.source"), metavar=say("help.name_source"), show_default=False)
+    ],
+    target: Annotated[
+        Path, typer.Argument(help=say("help.target"), metavar=say("help.name_target"), show_default=False)
+    ],
     calibration: Annotated[
         Path | None, typer.Option(help=say("help.calibration"), metavar="PATH", show_default=False)
     ] = None,
@@ -156,7 +173,7 @@ def quantize(
     damp: Annotated[float | None, typer.Option(help=say("help.damp"), metavar="X", show_default=False)] = None,
     samples: Annotated[int | None, typer.Option(help=say("help.samples"), metavar="N", show_default=False)] = None,
     seqlen: Annotated[int | None, typer.Option(help=say("help.seqlen"), metavar="N", show_default=False)] = None,
-    seed: Seed = None,
+    seed: SampleSeed = None,
     debug: Debug = False,
 ) -> None:
     from .quantize_command import QuantizeOptions, run

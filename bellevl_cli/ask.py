@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,10 @@ from bellevl import __version__
 from bellevl.errors import CheckpointError
 
 from . import guard
-from .clean import AnswerText, typed_text
+from .clean import AnswerText, clean_line, json_line, typed_text
+from .exits import UsageError
 from .options import ModelOptions, SamplingOptions
-from .pictures import AskedPicture, open_asked
+from .pictures import AskedPicture, is_picture_name, is_picture_path, open_asked
 from .preflight import Memory, readable_bytes
 from .render import Renderer
 from .session import Plan, Session, answer_tokens, last_piece, load, plan
@@ -39,6 +39,8 @@ def run(options: AskOptions, renderer: Renderer | None = None) -> None:
     """Answers to stdout. Raises the errors of bellevl."""
     guard.install()
     renderer = renderer or Renderer()
+    if is_picture_name(options.question) and is_picture_path(options.question):
+        raise UsageError(say("ask.order", name=clean_line(options.question)))
     asked = open_asked(options.picture)
     chosen = plan(options.model)
     if chosen.config.visual is None:
@@ -118,7 +120,7 @@ def _answer(
         raise
     if as_json:
         record = answer_record(session, asked, answer.text, piece, sampling, warnings)
-        renderer.line(json.dumps(record, ensure_ascii=False))
+        renderer.line(json_line(record))
     else:
         renderer.end_answer()
     if piece.finish_reason == "length":

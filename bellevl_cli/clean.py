@@ -6,12 +6,18 @@ Knows no stream and no terminal.
 
 from __future__ import annotations
 
+import json
 import locale
 import os
+import re
 from enum import Enum, auto
+from typing import Any
 
 #: They reorder what is shown around them and are invisible themselves.
 BIDI_CONTROLS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+#: In JSON these are written as escapes: characters that steer a terminal, end a line, or are half a character.
+_ESCAPED = re.compile(f"[\x7f-\x9f{''.join(BIDI_CONTROLS)}\u2028\u2029\ud800-\udfff]")
 
 #: After ESC: these start a string that runs to BEL or ST (OSC, DCS, SOS, PM, APC), as do their one-byte forms.
 STRING_STARTS = frozenset("]PX^_")
@@ -113,11 +119,23 @@ def clean_line(text: str) -> str:
     return clean(" ".join(text.split()))
 
 
+def json_line(value: Any) -> str:
+    """`value` in one line of JSON that reads the same everywhere and steers no terminal."""
+    return _ESCAPED.sub(lambda c: f"\\u{ord(c[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
 def typed_text(argument: str) -> str:
-    """Words of the command line as they were typed: where the locale could not read them, they come as bytes."""
+    """Words as they were typed: where the locale could not read them, they come as bytes."""
     if not any("\ud800" <= c <= "\udfff" for c in argument):
         return argument
-    raw = os.fsencode(argument)
+    try:
+        return read_text(os.fsencode(argument))
+    except UnicodeEncodeError:  # read as UTF-8 where the locale is another
+        return read_text(argument.encode("utf-8", "surrogateescape"))
+
+
+def read_text(raw: bytes) -> str:
+    """Text in UTF-8, in the locale's encoding or in GBK, whichever it can be read in."""
     for encoding in ("utf-8", locale.getpreferredencoding(False), "gb18030"):
         try:
             return raw.decode(encoding)

@@ -6,13 +6,14 @@ A handler gets the loop and what follows the command; it prints nothing itself. 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from bellevl.picture_files import nearest_name
 
-from .pictures import is_picture_path, split_picture
+from .pictures import is_picture_name, is_picture_path, split_picture
 from .words import say
 
 
@@ -61,6 +62,9 @@ COMMANDS: dict[str, SlashCommand] = {}
 
 WITH_ARGUMENT = frozenset({"img"})
 
+#: What is shown of a command that there is not.
+LONGEST_NAME = 40
+
 
 def command(name: str, *aliases: str) -> Callable[[Handler], Handler]:
     """Puts a handler into the table under `name` and `aliases`."""
@@ -83,11 +87,11 @@ def all_names() -> list[str]:
 
 
 def parse(text: str) -> Line:
-    """What a typed line means. Full-width slash, colon and space count as their half-width forms behind a slash."""
+    """What a typed line means. In a command full-width slash, colon, space and letters are as good as half-width."""
     text = text.strip()
     if not text:
         return Line("empty")
-    if is_picture_path(text):
+    if is_picture_path(text) and (is_picture_name(text) or "/" in text or "\\" in text):  # a word may be a file's name
         return Line("picture", name=text)
     if text[0] not in "/\N{FULLWIDTH SOLIDUS}":
         return Line("question", text=text)
@@ -97,22 +101,23 @@ def parse(text: str) -> Line:
 
 
 def _parse_command(text: str) -> Line:
-    path, question = split_picture(text)
-    if is_picture_path(path):
-        return Line("picture", name=path, text=question)
     name, rest = re.match(r"([^\s:\N{FULLWIDTH COLON}]*)[\s:\N{FULLWIDTH COLON}]*(.*)", text[1:], re.DOTALL).groups()  # type: ignore[union-attr]
-    return Line("command", name=name.lower(), text=rest.strip())
+    path, question = split_picture(text)
+    if is_picture_path(path) or ("/" in name and is_picture_name(path)):  # a path that is wrong is told as one
+        return Line("picture", name=path, text=question)
+    return Line("command", name=unicodedata.normalize("NFKC", name).lower(), text=rest.strip())
 
 
 def run(loop: Loop, line: Line) -> None:
     """Carries out a line of kind "command"; an unknown one is answered with the nearest name."""
-    row = find(line.name)
+    row = find(line.name or "help")  # a slash alone asks what there is
     if row is not None:
         row.handler(loop, line.text)
         return
-    near = nearest_name(line.name, all_names())
+    name = line.name[:LONGEST_NAME]
+    near = nearest_name(name, all_names())
     suggestion = say("usage.near", name=f"/{near}") if near else ""
-    loop.tell(say("chat.unknown", name=f"/{line.name}", near=suggestion))
+    loop.tell(say("chat.unknown", name=f"/{name}", near=suggestion))
 
 
 @command("img", "image", "图", "图片")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 from bellevl.errors import BellevlError
 
 from . import guard
-from .clean import AnswerText, clean_line
+from .clean import AnswerText, clean_line, json_line
 from .exits import FAILURE, LeaveError
 from .options import ModelOptions, SamplingOptions
 from .preflight import free_memory, readable_bytes, total_memory
@@ -24,6 +23,7 @@ from .session import answer_tokens, last_piece, load, plan
 from .settings import state_folder
 from .table import table_lines
 from .words import cause, language, say
+from .words import reason as phrase
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 
@@ -49,17 +49,27 @@ def run(net: bool, as_json: bool, renderer: Renderer | None = None) -> None:
     findings = []
     for check in CHECKS:
         renderer.stage(f"{check.__name__.lstrip('_')} …")
-        findings += list(check())
+        findings += _findings(check)
     renderer.stage(say("stage.model", name="nano"))
     findings += list(_answer(net))
     if as_json:
-        renderer.line(json.dumps([vars(f) for f in findings], ensure_ascii=False))
+        renderer.line(json_line([vars(f) for f in findings]))
     else:
         rows = [(say(f"doctor.{f.level}"), f.title, clean_line(f.text)) for f in findings]
         for line in table_lines(rows):
             renderer.line(line)
     if any(f.level == ERROR for f in findings):
         raise LeaveError(FAILURE)
+
+
+def _findings(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """What a check finds; one that cannot be done (no torch, say) is an error of its own and ends nothing else."""
+    name = check.__name__.lstrip("_")
+    try:
+        return list(check())
+    except Exception as error:
+        text = clean_line(f"{type(error).__name__}: {error}")[:300]
+        return [Finding(name, ERROR, name, text, {"error": type(error).__name__})]
 
 
 def _python() -> Iterator[Finding]:
@@ -116,7 +126,7 @@ def _int4() -> Iterator[Finding]:
         choice = choose(device, torch.bfloat16)
         level = OK if choice.product == "int4pack" else WARNING
         facts = {"device": str(device), "product": choice.product, "reason": choice.reason}
-        text = f"{choice.product} ({choice.reason})"
+        text = f"{choice.product} ({phrase(choice.reason)})"
         yield Finding("int4", level, say("doctor.int4", device=device), text, facts)
 
 
@@ -124,10 +134,10 @@ def _folders() -> Iterator[Finding]:
     try:
         folder = state_folder()
         writable = os.access(folder, os.W_OK)
-        reason = "" if writable else "no write permission"
+        reason = "" if writable else "Permission denied"
     except OSError as error:
-        folder, writable, reason = None, False, error.strerror or str(error)
-    text = str(folder) if writable else say("doctor.not_writable", folder=folder, reason=reason)
+        folder, writable, reason = error.filename, False, error.strerror or str(error)
+    text = str(folder) if writable else say("doctor.not_writable", folder=folder, reason=phrase(reason))
     level = OK if writable else WARNING
     yield Finding("state", level, say("doctor.state"), text, {"folder": str(folder), "writable": writable})
 

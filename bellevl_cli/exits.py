@@ -24,7 +24,8 @@ from bellevl.errors import (
 
 from .clean import clean_line, typed_text
 from .guard import NetworkRefusedError
-from .words import error_line, reason, say, usage_cause
+from .usage import usage_line
+from .words import error_line, reason, say
 
 OK, FAILURE, USAGE, PICTURE, MODEL, MEMORY = 0, 1, 2, 3, 4, 5
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
@@ -49,6 +50,7 @@ class LeaveError(Exception):
 
 def exit_code(error: BaseException) -> int:
     """What the shell is told about `error`."""
+    error = _end(error)
     if isinstance(error, BellevlError):
         return _own_code(error)
     if isinstance(error, LeaveError):
@@ -62,6 +64,16 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, TerminatedError):
         return TERMINATED
     return MEMORY if _is_out_of_memory(error) else FAILURE
+
+
+def _end(error: BaseException) -> BaseException:
+    """Ctrl-C or TERM where a library that was being imported made another error of it; else `error` itself."""
+    if isinstance(error, (BellevlError, LeaveError)):
+        return error
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, (KeyboardInterrupt, TerminatedError)):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error
 
 
 def _own_code(error: BellevlError) -> int:
@@ -84,6 +96,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str | None:
     """The one line about `error`; None where there is nothing to say."""
+    error = _end(error)
     if isinstance(error, (LeaveError, BrokenPipeError, TerminatedError)):
         return None
     if isinstance(error, BellevlError):
@@ -93,30 +106,35 @@ def describe(error: BaseException) -> str | None:
     if isinstance(error, NetworkRefusedError):
         return say("network.refused", target=error.target, module=error.module)
     if isinstance(error, UsageError):
-        return usage_cause(error)
+        return usage_line(error)
     if _is_out_of_memory(error):
         return say("memory.during")
     if isinstance(error, OSError) and error.strerror:
-        return say("system", reason=reason(error.strerror), name=clean_line(typed_text(str(error.filename or ""))))
+        name = clean_line(typed_text(str(error.filename or "")))
+        return say("system", reason=reason(error.strerror), name=name and f" {name}")
     return say("unexpected", kind=type(error).__name__, reason=clean_line(str(error))[:300])
 
 
 def run(action: Callable[[], object], debug: Callable[[], bool]) -> int:
     """Runs `action`; whatever it raises becomes one line on stderr and the exit code that is returned."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         action()
         sys.stdout.flush()
+        _settle(sys.stderr)
         return OK
     except typer.Exit as error:
         return int(error.exit_code)
     except BaseException as error:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many must not break the goodbye
         return _report(error, debug())
 
 
 def _report(error: BaseException, debug: bool) -> int:
     code, text = exit_code(error), describe(error)
-    if text is not None and not isinstance(error, (KeyboardInterrupt, UsageError)):
+    if text is not None and code != INTERRUPTED and not isinstance(error, UsageError):
         _keep(error)
     _settle(sys.stdout)
     try:

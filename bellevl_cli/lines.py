@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Protocol
 
 from prompt_toolkit import PromptSession
@@ -13,16 +13,13 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion, Path
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.output import create_output
+from prompt_toolkit.utils import is_dumb_terminal
 
+from .clean import read_text, typed_text
 from .commands import COMMANDS, find
-from .settings import private_file, state_folder
+from .pictures import is_picture_name
+from .settings import private_file, state_folder, switched_on
 from .words import say
-
-#: Endings offered after /img. What opens is told by content; this only keeps the list short.
-PICTURE_ENDINGS = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".ico"}
-    | {".heic", ".heif"}
-)
 
 
 class Lines(Protocol):
@@ -35,18 +32,25 @@ class Lines(Protocol):
 
     def read(self) -> str: ...
 
+    def unechoed(self) -> AbstractContextManager[None]:
+        """While something is answered: what is typed ahead is kept for the next line and not mixed into the answer."""
+        ...
+
 
 class PipedLines:
-    """Lines of stdin, without a prompt."""
+    """Lines of stdin, in UTF-8 or GBK, without a prompt."""
 
     interactive = False
     pending = ""
 
     def read(self) -> str:
-        line = sys.stdin.readline()
+        line = sys.stdin.buffer.readline()
         if not line:
             raise EOFError
-        return line.rstrip("\r\n")
+        return read_text(line).removeprefix("\ufeff").rstrip("\r\n")
+
+    def unechoed(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class TerminalLines:
@@ -60,7 +64,9 @@ class TerminalLines:
             completer=ChatCompleter(),
             complete_while_typing=False,
             complete_in_thread=True,
-            output=create_output(stdout=sys.stdout if sys.stdout.isatty() else sys.stderr),
+            output=None
+            if is_dumb_terminal()
+            else create_output(stdout=sys.stdout if sys.stdout.isatty() else sys.stderr),
         )
 
     @property
@@ -68,15 +74,31 @@ class TerminalLines:
         return self._session.default_buffer.text
 
     def read(self) -> str:
-        return self._session.prompt(say("chat.prompt"))
+        return typed_text(self._session.prompt(say("chat.prompt")))
+
+    @contextmanager
+    def unechoed(self) -> Iterator[None]:
+        try:
+            import termios
+        except ImportError:  # no such terminals on this system
+            yield
+            return
+        before = termios.tcgetattr(sys.stdin)
+        silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
+        try:
+            yield
+        finally:
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 class ChatHistory(FileHistory):
-    """Lines of earlier chats. A line that starts with a space is not written down."""
+    """Lines of earlier chats. A line that starts with a space is not written down; a full disk ends no chat."""
 
     def store_string(self, string: str) -> None:
         if not string.startswith(" "):
-            super().store_string(string)
+            with suppress(OSError):
+                super().store_string(typed_text(string))
 
 
 class ChatCompleter(Completer):
@@ -106,12 +128,12 @@ def _command_completions(start: str) -> Iterable[Completion]:
 
 def is_offered(name: str) -> bool:
     """Folders and files that look like pictures."""
-    return os.path.isdir(name) or Path(name).suffix.lower() in PICTURE_ENDINGS
+    return os.path.isdir(name) or is_picture_name(name)
 
 
 def open_history() -> History:
     """This user's history, or one that is forgotten (BELLEVL_NOHISTORY, or a folder that cannot be written)."""
-    if os.environ.get("BELLEVL_NOHISTORY"):
+    if switched_on("BELLEVL_NOHISTORY"):
         return InMemoryHistory()
     try:
         return ChatHistory(str(private_file(state_folder() / "history")))

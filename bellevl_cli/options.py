@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .settings import switched_on
 from .words import say
 
 
@@ -48,7 +49,7 @@ class _Debug:
 
 
 def debugging() -> bool:
-    return _Debug.on
+    return _Debug.on or switched_on("BELLEVL_DEBUG")
 
 
 def _set_debug(value: bool) -> bool:
@@ -66,13 +67,12 @@ MaxTokens = Annotated[
 ]
 Greedy = Annotated[bool, typer.Option("--greedy", help=say("help.greedy"), show_default=False)]
 Seed = Annotated[int | None, typer.Option("--seed", help=say("help.seed"), metavar="N", show_default=False)]
+SampleSeed = Annotated[
+    int | None, typer.Option("--seed", help=say("help.sample_seed"), metavar="N", show_default=False)
+]
 Temperature = Annotated[
     float | None, typer.Option("--temperature", help=say("help.temperature"), metavar="X", show_default=False)
 ]
 TopP = Annotated[float | None, typer.Option("--top-p", help=say("help.top_p"), metavar="X", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help=say("help.json"), show_default=False)]
-Debug = Annotated[
-    bool,
-    typer.Option("--debug", help=say("help.debug"), callback=_set_debug, envvar="BELLEVL_DEBUG", show_envvar=False,
-                 show_default=False),
-]  # fmt: skip
+Debug = Annotated[bool, typer.Option("--debug", help=say("help.debug"), callback=_set_debug, show_default=False)]

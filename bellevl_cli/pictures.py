@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +19,17 @@ from bellevl.picture_files import QUOTES, find_picture, name_readings
 from .clean import clean_line, typed_text
 
 STDIN = "-"
+
+_URL = re.compile(r"\s*[\"']?(https?|ftp)://", re.IGNORECASE)
+
+#: Characters of a path; longer text is none.
+LONGEST_NAME = 4096
+
+#: Endings by which a name is taken for a picture's. What opens is told by content; this is for names alone.
+PICTURE_ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".ico"}
+    | {".heic", ".heif"}
+)
 
 
 @dataclass(frozen=True)
@@ -30,10 +44,17 @@ class AskedPicture:
 def open_asked(argument: str) -> AskedPicture:
     """The picture that the command line names; "-" is stdin. Raises PictureError."""
     if argument == STDIN:
-        return _open_bytes(sys.stdin.buffer, STDIN)
+        if sys.stdin.isatty():  # nobody types a picture
+            raise PictureError("picture.empty", path=STDIN)
+        with _reading(STDIN):
+            return _open_bytes(sys.stdin.buffer, STDIN)
+    if not argument.strip():  # a variable that was empty, say
+        raise PictureError("picture.missing", path='""', folder=Path.cwd(), near="")
+    if _URL.match(argument) and not is_picture_path(argument):
+        raise PictureError("picture.url", path=argument)
     path = find_picture(argument)
     if path.is_fifo():  # a pipe can be read once
-        with path.open("rb") as pipe:
+        with _reading(path), path.open("rb") as pipe:
             return _open_bytes(pipe, shown_name(path))
     return AskedPicture(open_picture(path), shown_name(path), _digest(path))
 
@@ -44,9 +65,10 @@ def shown_name(path: Path) -> str:
 
 
 def split_picture(argument: str) -> tuple[str, str]:
-    """ "PATH question" -> (path, question): the longest beginning that is a file, else the first word.
+    """ "PATH question" -> (path, question): the longest beginning that is a file.
 
-    A path with spaces needs no quotes when the file is there; quotes are understood either way.
+    Without such a file: the shortest that is named like a picture, else the first word. A path with spaces needs no
+    quotes then; quotes are understood either way.
     """
     argument = argument.strip()
     if quoted := _quoted(argument):
@@ -55,13 +77,20 @@ def split_picture(argument: str) -> tuple[str, str]:
     for end in reversed(ends):
         if is_picture_path(argument[:end]):
             return argument[:end], argument[end:].strip()
-    first = next((end for end in ends if argument[end - 1 : end] != "\\"), len(argument))
+    words = [end for end in ends if argument[end - 1 : end] != "\\"] or [len(argument)]
+    named = (end for end in words if end <= LONGEST_NAME and is_picture_name(argument[:end]))
+    first = next(named, words[0])
     return argument[:first], argument[first:].strip()
+
+
+def is_picture_name(text: str) -> bool:
+    """Whether `text` ends as the names of pictures do."""
+    return Path(text.rstrip("\"'”’」`")).suffix.lower() in PICTURE_ENDINGS
 
 
 def is_picture_path(text: str) -> bool:
     """Whether `text`, as typed or dropped, names an existing file."""
-    if not text.strip() or "\n" in text or len(text) > 4096:
+    if not text.strip() or "\n" in text or len(text) > LONGEST_NAME:
         return False
     try:
         return any(path.is_file() for path in name_readings(text))
@@ -83,10 +112,16 @@ def _open_bytes(stream: BinaryIO, name: str) -> AskedPicture:
 
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise PictureError("picture.unreadable", path=path, reason=error.strerror or error) from error
+    with _reading(path), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def _reading(name: object) -> Iterator[None]:
+    """What the system says about a file becomes a PictureError."""
+    try:
+        yield
+    except OSError as error:
+        raise PictureError("picture.unreadable", path=name, reason=error.strerror or error) from error

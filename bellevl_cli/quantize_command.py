@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bellevl.config import read_config
+from bellevl.errors import QuantizeError
 from bellevl.sizes import weight_bytes
 
 from . import guard
@@ -46,6 +47,8 @@ def run(options: QuantizeOptions, renderer: Renderer | None = None) -> None:
     guard.install()
     renderer = renderer or Renderer()
     config, _ = read_config(options.source)
+    if options.target.is_file():
+        raise QuantizeError("quantize.file", folder=options.target)
     recipe = recipe_of(options)
     size = readable_bytes(weight_bytes(config, recipe.quantization()))
     renderer.say(

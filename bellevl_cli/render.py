@@ -51,8 +51,7 @@ class Renderer:
     def note(self, text: str) -> None:
         """One line that is not an answer."""
         self.end_line()
-        self.err.write(clean(text) + "\n")
-        self.err.flush()
+        self._tell(clean(text) + "\n")
 
     def say(self, message: str, **facts: object) -> None:
         """One line out of the table of words."""
@@ -62,18 +61,15 @@ class Renderer:
         """What is going on now; rewritten by the next one."""
         now = time.monotonic()
         if self.live:
-            self.err.write(ERASE_LINE + clean_line(text))
-            self.err.flush()
+            self._tell(ERASE_LINE + self._fitting(clean_line(text)))
             self._stage_shown = True
         elif now - self._last_stage >= QUIET_SECONDS:
-            self.err.write(clean_line(text) + "\n")
-            self.err.flush()
+            self._tell(clean_line(text) + "\n")
             self._last_stage = now
 
     def clear_stage(self) -> None:
         if self._stage_shown:
-            self.err.write(ERASE_LINE)
-            self.err.flush()
+            self._tell(ERASE_LINE)
             self._stage_shown = False
 
     def answer(self, text: str) -> None:
@@ -103,3 +99,25 @@ class Renderer:
         self.clear_stage()
         if not self._at_line_start:
             self.end_answer()
+
+    def _fitting(self, text: str) -> str:
+        """As much of `text` as stands in one line: a line that wraps could not be rewritten."""
+        try:
+            columns = os.get_terminal_size(self.err.fileno()).columns - 1
+        except OSError:
+            columns = 79
+        if 2 * len(text) <= columns:
+            return text
+        from rich.cells import cell_len, set_cell_size
+
+        return text if cell_len(text) <= columns else set_cell_size(text, columns)
+
+    def _tell(self, text: str) -> None:
+        """To stderr. Where that is a full disk the answer goes on; where its reader is gone it does not."""
+        try:
+            self.err.write(text)
+            self.err.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return

@@ -33,9 +33,13 @@ TWICE_SECONDS = 2.0
 
 
 class Interrupts:
-    """Ctrl-C while an answer runs: a flag that the answer looks at. The second one in two seconds raises."""
+    """Ctrl-C while an answer runs: a flag that the answer looks at. The second one in two seconds raises.
 
-    def __init__(self) -> None:
+    Where nobody sits at a prompt (not `patient`), the first one raises: a script is stopped as a whole.
+    """
+
+    def __init__(self, patient: bool = True) -> None:
+        self.patient = patient
         self._last = float("-inf")
         self.stopped = False
 
@@ -56,7 +60,7 @@ class Interrupts:
         return twice
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if self.again():
+        if self.again() or not self.patient:
             raise KeyboardInterrupt
         self.stopped = True
 
@@ -69,7 +73,7 @@ class ChatLoop:
         self.sampling = sampling
         self.renderer = renderer
         self.lines = lines
-        self.interrupts = Interrupts()
+        self.interrupts = Interrupts(patient=lines.interactive)
         self.failure = 0
         self._picture: AskedPicture | None = None
         self._new_picture = False
@@ -117,6 +121,9 @@ class ChatLoop:
         if not self.session.chat.turns:
             self.tell(say("chat.nothing_to_retry"))
             return
+        if self._new_picture:  # the last question again, but about the picture that is shown now
+            self.ask(self.session.chat.turns[-1].question)
+            return
         self.renderer.stage(say("stage.think"))
         self._show(self.session.chat.retry(stop=self._stopped, **self._drawn()))
 
@@ -143,9 +150,15 @@ class ChatLoop:
             self.ask(line.text)
 
     def _survive(self, text: str) -> None:
-        """An error a person can cause ends the line, not the chat."""
+        """An error a person can cause and a Ctrl-C end the line, not the chat."""
         try:
-            self.handle(text)
+            with self.lines.unechoed():
+                self.handle(text)
+        except KeyboardInterrupt:
+            self.renderer.end_line()
+            if not self.lines.interactive or self.interrupts.again():
+                raise
+            self.renderer.say("chat.interrupted")
         except Exception as error:
             if not isinstance(error, BellevlError) and exit_code(error) != MEMORY:
                 raise
@@ -160,7 +173,7 @@ class ChatLoop:
         if piece.finish_reason == "interrupted":
             self.renderer.say("chat.interrupted")
         elif piece.finish_reason == "length":
-            self.renderer.say("chat.length")
+            self.renderer.say("chat.length", tokens=piece.tokens)
         forgotten = 0 if piece.stats is None else _count(piece.stats.forgotten)
         if forgotten:
             self.renderer.say("chat.forgotten", count=forgotten)

@@ -63,8 +63,11 @@ def state_folder() -> Path:
     """Where history and the last error are kept; made for this user alone. Raises OSError where there is no place."""
     from platformdirs import user_state_path
 
-    folder = user_state_path(PROGRAM, appauthor=False)
-    if not folder.is_absolute():  # neither a home nor XDG_STATE_HOME says where; a folder named "~" is no home
+    try:
+        folder = user_state_path(PROGRAM, appauthor=False)
+    except RuntimeError:  # neither a home nor XDG_STATE_HOME says where
+        folder = Path("~")
+    if not folder.is_absolute():  # older platformdirs; a folder named "~" is no home
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder

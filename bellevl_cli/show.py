@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from bellevl.config import read_json
 from bellevl.sizes import cache_bytes, count_parameters, weight_bytes
 
 from . import guard
-from .clean import clean_line, typed_text
+from .clean import clean_line, json_line, typed_text
 from .options import ModelOptions
 from .preflight import readable_bytes
 from .render import Renderer
@@ -26,7 +25,7 @@ def run(model: Path | None, as_json: bool, renderer: Renderer | None = None) -> 
     chosen = plan(ModelOptions(model))
     record = model_record(chosen)
     if as_json:
-        renderer.line(json.dumps(record, ensure_ascii=False))
+        renderer.line(json_line(record))
         return
     for line in table_lines(_rows(chosen, record)):
         renderer.line(line)
@@ -93,7 +92,10 @@ def _rows(chosen: Plan, record: dict[str, Any]) -> list[tuple[str, str]]:
         (say("show.architecture"), record["architecture"]),
         (say("show.sizes"), sizes),
         (say("show.parameters"), say("show.parameters_text", **counts)),
-        (say("show.quantization"), chosen.quantization_name or say("show.float", dtype=config.torch_dtype or "?")),
+        (
+            say("show.quantization"),
+            chosen.quantization_name or say("show.float", dtype=clean_line(config.torch_dtype or "?")),
+        ),
         (say("show.disk"), readable_bytes(record["disk_bytes"])),
         (say("show.memory"), memory),
         (say("show.window"), window),

@@ -18,13 +18,28 @@ from .words_errors import ERRORS, REASONS
 #: Looked at in this order; the first that says anything decides.
 VARIABLES = ("BELLEVL_LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 
+#: Settings whose option is called otherwise or that a person knows by their option.
+OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("max_tokens", "temperature", "top_p", "seed")}
+OPTIONS |= {"group_size": "--group-size", "damp_percent": "--damp", "nsamples": "--samples", "seqlen": "--seqlen"}
+
 #: id -> (Chinese, English)
 TEXTS: dict[str, tuple[str, str]] = {
     # errors and ends
     "error": ("错误: {cause}  试试: {hint}", "error: {cause}. Try: {hint}"),
     "usage": ("错误: {cause}  试试: {command} --help", "error: {cause}. Try: {command} --help"),
     "usage.missing": ("缺少参数 {name}", "{name} is missing"),
-    "usage.no_option": ("没有选项 {name}", "there is no option {name}"),
+    "usage.no_option": ("没有选项 {name}{near}", "there is no option {name}{near}"),
+    "usage.no_value": ("{name} 后面没有写值", "{name} needs a value"),
+    "usage.a_value": ("{name} 后面不能写值", "{name} takes no value"),
+    "usage.value": ("{name} 不能是 {value}，{reason}", "{name} cannot be {value}, {reason}"),
+    "usage.extra": (
+        "多了参数 {names} (问题和文件名里有空格时要加引号)",
+        "there is too much: {names} (a question or name with spaces goes in quotes)",
+    ),
+    "usage.dash": (
+        " (文件名以 - 开头时写成 ./{name})",
+        " (a file whose name begins with - is written ./{name})",
+    ),
     "usage.no_command": ("没有命令 {name}{near}", "there is no command {name}{near}"),
     "usage.near": (" (是不是 {name}?)", " (did you mean {name}?)"),
     "unexpected": (
@@ -32,21 +47,25 @@ TEXTS: dict[str, tuple[str, str]] = {
         "error: something went wrong in this program ({kind}: {reason}). Try: the same with --debug",
     ),
     "system": (
-        "错误: 读写失败: {reason} {name}  试试: 检查磁盘空间和权限",
-        "error: reading or writing failed: {reason} {name}. Try: check the disk's space and the permissions",
+        "错误: 读写失败: {reason}{name}  试试: 检查磁盘空间和权限",
+        "error: reading or writing failed: {reason}{name}. Try: check the disk's space and the permissions",
     ),
     "memory.during": (
-        "错误: 内存不足，回答中断  试试: 关闭其他程序，或减小 --max-tokens",
-        "error: memory ran out while answering. Try: close other programs or a smaller --max-tokens",
+        "错误: 内存用尽，没有完成  试试: 关闭其他程序；回答时也可减小 --max-tokens",
+        "error: memory ran out. Try: close other programs; for an answer also a smaller --max-tokens",
     ),
     "network.refused": (
-        "错误: 已阻止网络访问: {target} (来自 {module})  试试: 本程序离线运行，无需联网",
-        "error: network access refused: {target} (from {module}). Try: nothing here needs the network",
+        "错误: 已阻止网络访问: {target} (来自 {module})  试试: 本程序从不联网，加 --debug 可看到是谁要联网",
+        "error: network access refused: {target} (from {module}). Try: --debug shows who asked; nothing here needs it",
     ),
     "interrupted": ("已中断", "interrupted"),
     # asking
     "default_question": ("描述图片", "Describe the picture."),
-    "ask.default_question": ("没有问题，就问: {question}", "no question given; asking: {question}"),
+    "ask.order": (
+        "{name} 写在了问题的位置 (先写一张图片，再写问题)",
+        "{name} stands where the question belongs (one picture comes first, then the question)",
+    ),
+    "ask.default_question": ("没有写问题，就问: {question}", "no question given; asking: {question}"),
     "ask.embedded": (
         "提示: 这是内置的小型演示模型，不是 BELLE-VL-14B。下载 BELLE-VL-14B 后: "
         "bellevl quantize 下载目录 目标目录，再用 --model 目标目录 (或 BELLEVL_MODEL)",
@@ -60,37 +79,40 @@ TEXTS: dict[str, tuple[str, str]] = {
     "stage.model": ("载入模型 {name} …", "loading the model {name} …"),
     "stage.answer": ("看图，思考 …", "looking, thinking …"),
     "stage.think": ("思考 …", "thinking …"),
-    "memory.said": ("{name} 约需 {need}，空闲 {free}", "{name} needs about {need}, {free} is free"),
+    "memory.said": ("{name} 约需内存 {need}，现有空闲 {free}", "{name} needs about {need}, {free} is free"),
     # chat
     "chat.welcome": (
-        "{name} 已就绪。/img 图片路径 载入图片，/help 查看命令，Ctrl-D 退出。",
-        "{name} is ready. /img PATH shows it a picture, /help lists the commands, Ctrl-D leaves.",
+        "{name} 已就绪，请提问。/img 图片路径 载入图片，/help 查看命令，Ctrl-D 退出。",
+        "{name} is ready. /img PATH shows a picture, /help the commands, Ctrl-D leaves.",
     ),
     "chat.picture": (
         "图片 {name} {width}×{height} → {seen}×{seen}，{tokens} token",
         "picture {name} {width}×{height} → {seen}×{seen}, {tokens} tokens",
     ),
     "chat.new_thread": (
-        "(模型一次只看一张图: 之前的对话不再带入)",
+        "(模型一次只看一张图，换图后对话从头开始)",
         "(the model sees one picture at a time: it no longer knows what was said before)",
     ),
     "chat.interrupted": ("(已中断)", "(interrupted)"),
-    "chat.length": ("(未完: 已到最大长度)", "(cut: the answer reached its greatest length)"),
+    "chat.length": (
+        "(未完: 已到 {tokens} 个 token，启动时可加大 --max-tokens)",
+        "(cut after {tokens} tokens; start the chat with a larger --max-tokens for more)",
+    ),
     "chat.forgotten": ("(上下文已满，忘记了前面 {count} 轮)", "(window full: {count} earlier turns are forgotten)"),
     "chat.cleared": ("对话已清空{picture}", "the dialogue is forgotten{picture}"),
     "chat.kept_picture": ("，图片保留: {name}", ", the picture stays: {name}"),
     "chat.nothing_to_retry": ("还没有可以重答的问题", "there is no question to answer again yet"),
     "chat.unknown": (
-        "没有命令 {name}{near}。以 / 开头的话请写成 //",
-        "no command {name}{near}. A question that starts with / is written //",
+        "没有命令 {name}{near}。/help 列出命令；以 / 开头的问题请写成 //",
+        "no command {name}{near}. /help lists them; a question that starts with / is written //",
     ),
     "chat.img_usage": ("用法: {usage}", "usage: {usage}"),
     "chat.press_ctrl_d": ("按 Ctrl-D 退出 (或再按一次 Ctrl-C)", "Ctrl-D leaves (or Ctrl-C once more)"),
     "chat.prompt": ("问> ", "> "),
-    "command.img": ("载入或换一张图片，可接着提问", "show a picture, with a question if you like"),
-    "command.clear": ("忘记对话，保留图片", "forget the dialogue, keep the picture"),
+    "command.img": ("载入或换一张图片，可接着提问", "show a picture, ask about it"),
+    "command.clear": ("清空对话，保留图片", "forget the dialogue, keep the picture"),
     "command.retry": ("重新回答上一个问题", "answer the last question again"),
-    "command.help": ("显示本表", "show this table"),
+    "command.help": ("列出命令", "list the commands"),
     "command.exit": ("退出", "leave"),
     "usage.img": ("/img 图片路径 [问题]", "/img PATH [question]"),
     # quantize
@@ -160,7 +182,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "doctor.no_gpu": ("未发现 GPU，用 CPU 回答", "no GPU found; the CPU answers"),
     "doctor.int4": ("int4 乘法 {device}", "int4 product {device}"),
     "doctor.model": ("模型", "model"),
-    "doctor.state": ("状态目录", "state folder"),
+    "doctor.state": ("记录目录", "state folder"),
     "doctor.not_writable": ("{folder} 不可写: {reason}", "{folder} cannot be written: {reason}"),
     "doctor.heic": ("HEIC 图片", "HEIC pictures"),
     "doctor.heic_missing": ("需要 pip install pillow-heif", "needs pip install pillow-heif"),
@@ -180,33 +202,40 @@ TEXTS: dict[str, tuple[str, str]] = {
     "help.chat": ("对话，可随时换图片", "A dialogue about pictures"),
     "help.quantize": ("把浮点模型量化为 GPTQ int4", "Make GPTQ int4 weights of a float model"),
     "help.show": ("显示模型信息，不载入权重", "What a model is, without loading it"),
-    "help.doctor": ("检查这台机器能否运行", "What this machine can run, and how"),
-    "help.picture": ("图片文件，- 为标准输入", "picture file, - is stdin"),
+    "help.doctor": ("检查本机环境并试答一次", "What this machine can run, and how"),
+    "help.name_picture": ("图片", "PICTURE"),
+    "help.name_question": ("问题", "QUESTION"),
+    "help.name_source": ("来源", "SRC"),
+    "help.name_target": ("目标", "DST"),
+    "help.picture": ("图片文件，- 表示标准输入", "picture file, - is stdin"),
     "help.chat_picture": ("开始时载入的图片", "picture to begin with"),
-    "help.question": ("问题，不写则描述图片", "question; describes the picture without one"),
-    "help.model": ("模型目录 (BELLEVL_MODEL)，默认内置模型", "model folder (BELLEVL_MODEL); else the embedded one"),
+    "help.question": ("要问的话，不写就描述图片", "question; describes the picture without one"),
+    "help.model": ("模型目录 (BELLEVL_MODEL)，不写用内置模型", "model folder (BELLEVL_MODEL); else the embedded one"),
     "help.device": ("cpu, cuda, cuda:1, mps (BELLEVL_DEVICE)", "cpu, cuda, cuda:1, mps (BELLEVL_DEVICE)"),
-    "help.max_tokens": ("回答最多几个 token", "longest answer, in tokens"),
-    "help.greedy": ("总取最可能的词", "always take the likeliest token"),
-    "help.seed": ("随机种子", "seed of the random draw"),
-    "help.temperature": ("温度，0 同 --greedy", "temperature; 0 is --greedy"),
-    "help.top_p": ("核采样概率", "nucleus sampling, 0 to 1"),
-    "help.system": ("系统提示", "system prompt"),
+    "help.max_tokens": ("回答最多多少个 token", "longest answer, in tokens"),
+    "help.greedy": ("每步取最可能的词，答案固定", "always take the likeliest token"),
+    "help.seed": ("随机种子，相同则答案相同", "seed of the random draw: the same answer again"),
+    "help.temperature": ("温度，越高越随机，0 同 --greedy", "temperature; 0 is --greedy"),
+    "help.top_p": ("核采样概率，0 到 1", "nucleus sampling, 0 to 1"),
+    "help.system": ("系统提示词", "system prompt"),
     "help.json": ("输出一个 JSON 对象", "print one JSON object"),
     "help.debug": ("出错时显示完整信息", "show the traceback of an error"),
     "help.version": ("显示版本", "show the version"),
     "help.source": ("浮点模型目录", "folder of the float model"),
     "help.target": ("新目录", "new folder"),
-    "help.group_size": ("每组几个输入: 32 64 128 -1", "inputs in a group: 32 64 128 -1"),
-    "help.asym": ("非对称 (默认对称)", "asymmetric (symmetric is the default)"),
-    "help.act_order": ("按激活大小排序 (静态分组)", "act order with static groups"),
-    "help.damp": ("Hessian 阻尼", "damping of the Hessian"),
-    "help.seqlen": ("每个样本最多几个 token", "longest sample, in tokens"),
-    "help.samples": ("校准样本数", "calibration samples"),
-    "help.calibration": ("校准数据 (图片 + 对话)", "calibration data (pictures and dialogues)"),
-    "help.net": ("在断网保护下试答，并报告连接数", "count network connections while answering"),
+    "help.group_size": ("分组大小: 32 64 128，-1 不分组 [128]", "inputs in a group: 32 64 128, -1 for all [128]"),
+    "help.asym": ("非对称量化 (默认对称)", "asymmetric (symmetric is the default)"),
+    "help.act_order": ("按激活大小排序，静态分组", "act order with static groups"),
+    "help.damp": ("Hessian 阻尼，0 到 1 [0.01]", "damping of the Hessian, 0 to 1 [0.01]"),
+    "help.seqlen": ("每个样本最多多少个 token [2048]", "longest sample, in tokens [2048]"),
+    "help.samples": ("校准样本数 [128]", "calibration samples [128]"),
+    "help.sample_seed": ("抽取校准样本的随机种子 [0]", "seed of the draw of samples [0]"),
+    "help.calibration": ("校准数据: 图片目录，或 .json 对话", "folder of pictures, or dialogues in .json"),
+    "help.net": ("报告试答时的网络连接数", "count network connections while answering"),
     "help.help": ("显示帮助", "Show this message and exit."),
     "help.required": ("(必填)", "(required)"),
+    "help.slot_options": ("[选项]", "[OPTIONS]"),
+    "help.slot_command": ("命令 [参数]...", "COMMAND [ARGS]..."),
     "help.arguments": ("参数", "Arguments"),
     "help.options": ("选项", "Options"),
     "help.commands": ("命令", "Commands"),
@@ -248,32 +277,12 @@ def _templates(error: BellevlError) -> tuple[str, str]:
     return (ERRORS if language() == "zh" else MESSAGES)[error.message]
 
 
-def usage_cause(error: Exception) -> str:
-    """A wrong command line in one line, and where its help is."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "bellevl"
-    return say("usage", cause=_usage_text(error), command=command)
-
-
-def _usage_text(error: Exception) -> str:
-    """What is wrong with the command line; what the table has no text for is said as the parser says it."""
-    name = getattr(error, "option_name", None)
-    if type(error).__name__ == "NoSuchOption" and name:
-        return say("usage.no_option", name=name)
-    parameter = getattr(error, "param", None)
-    if type(error).__name__ == "MissingParameter" and parameter is not None:
-        return say("usage.missing", name=str(parameter.name).upper())
-    found = re.match(r"No such command '(.+?)'\.(?:.*Did you mean '(.+?)')?", str(error), re.DOTALL)
-    if found:
-        near = say("usage.near", name=found[2]) if found[2] else ""
-        return say("usage.no_command", name=found[1], near=near)
-    format_message = getattr(error, "format_message", None)
-    return one_line(format_message() if format_message else str(error)).rstrip(".")
-
-
 def _facts(error: BellevlError) -> dict[str, str]:
-    """The error's facts as they can be shown: names readable, phrases in Chinese where the table has them."""
+    """The error's facts as they can be shown: names readable, settings as the option that was typed, phrases in Chinese
+    where the table has them."""
     facts = {name: typed_text(str(fact)) for name, fact in error.facts.items()}
+    if error.message in ("prompt.setting", "quantize.option"):
+        facts["name"] = OPTIONS.get(facts["name"], facts["name"])
     if "reason" in facts:
         facts["reason"] = reason(facts["reason"])
     return facts
@@ -281,10 +290,14 @@ def _facts(error: BellevlError) -> dict[str, str]:
 
 def reason(text: str) -> str:
     """A phrase of bellevl or of the system in the person's language, where the table has it."""
+    text = re.sub(r"^\[Errno \d+\] ([^:]+)(: .*)?$", r"\1", text)
     if language() != "zh":
         return text
     for pattern, chinese in REASONS:
         found = re.fullmatch(pattern, text)
         if found:
             return found.expand(chinese)
-    return text
+    if found := re.fullmatch(r"conversation (\d+): (.+)", text):
+        return f"第 {found[1]} 个对话: {reason(found[2])}"
+    first, mark, rest = text.partition("; ")
+    return f"{reason(first)}；{reason(rest)}" if mark else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 #: bellevl's errors in Chinese: id -> (cause, cure)
 ERRORS: dict[str, tuple[str, str]] = {
     "picture.missing": ("找不到图片: {path} (目录 {folder})", "检查文件名{near}"),
+    "picture.url": ("{path} 是网址，本程序不联网，只读本机文件", "先把图片下载下来"),
     "picture.folder": ("{path} 是目录，不是图片", "指定其中的一张图片"),
     "picture.unreadable": ("{path} 打不开: {reason}", "检查文件权限"),
     "picture.not_a_picture": ("{path} 不是本程序能读的图片: {reason}", "请用 JPEG, PNG, WebP, GIF, BMP 或 TIFF"),
@@ -49,6 +50,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     "prompt.too_long": ("问题有 {tokens} 个 token，模型只放得下 {room} 个", "把问题写短些"),
     "prompt.setting": ("{name} 为 {value}，{reason}", "改成允许范围内的值"),
     "quantize.exists": ("{folder} 里已有完整的模型", "换一个目录，或先删除它"),
+    "quantize.file": ("{folder} 是文件，不是目录", "换一个新目录"),
     "quantize.not_empty": ("{folder} 里有不属于本任务的文件: {name}", "用空目录或新目录"),
     "quantize.same_folder": ("来源和目标是同一个目录: {folder}", "换一个目标目录"),
     "quantize.already_int4": ("{folder} 已经量化过", "从浮点权重开始"),
@@ -61,7 +63,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     "quantize.not_finite": ("第 {block} 层 {layer}: 激活值不是有限数", "检查来源权重"),
     "quantize.busy": ("另一个进程正在往 {folder} 量化", "等它结束，或换一个目录"),
     "disk.denied": ("没有权限读写 {path}: {reason}", "修改权限，或换一个目录"),
-    "disk.full": ("{path} 写不下: {reason}", "腾出 {need} 空间，再运行同一条命令"),
+    "disk.full": ("{path} 写不下: {reason}", "检查目录可写并有 {need} 空间，再运行同一条命令"),
 }  # fmt: skip
 
 #: Facts that are phrases, in Chinese: (what bellevl says, what it becomes).

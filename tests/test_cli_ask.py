@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import signal
@@ -17,9 +19,9 @@ from conftest import Answer, Bellevl, program
 from PIL import Image
 from tiny import CHARACTERS, CONFIG, write_tiny_checkpoint
 
-from bellevl.errors import CheckpointError, PromptError
+from bellevl.errors import CheckpointError, PictureError, PromptError
 from bellevl.tokenizer import load_tokenizer
-from bellevl_cli import ask, exits
+from bellevl_cli import ask, exits, pictures
 
 
 def test_stdout_is_the_answer_and_one_newline(
@@ -82,6 +84,8 @@ def test_the_picture_may_come_from_stdin(bellevl: Bellevl, answer: Answer, tiny_
     ("name", "content", "said"),
     [
         ("missing.png", None, "找不到图片"),
+        ("", None, "找不到图片"),
+        ("https://example.com/a.png", None, "不联网"),
         ("empty.png", b"", "空的"),
         ("text.png", b"no picture at all", "不是本程序能读的图片"),
         ("cut.png", b"\x89PNG\r\n\x1a\n\0\0", "损坏"),
@@ -95,6 +99,39 @@ def test_a_bad_picture_is_exit_3(bellevl: Bellevl, tmp_path: Path, name: str, co
     assert (done.returncode, done.stdout) == (3, b"")
     lines = done.stderr.decode().splitlines()
     assert len(lines) == 1 and lines[0].startswith("错误: ") and said in lines[0] and "试试: " in lines[0]
+
+
+def test_a_stdin_that_is_no_picture_is_exit_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-` at a terminal does not wait for somebody to type a picture, and a pipe that breaks is a picture's error."""
+    for name, stream in (("empty", Terminal()), ("unreadable", io.TextIOWrapper(io.BufferedReader(BrokenFile())))):
+        monkeypatch.setattr("sys.stdin", stream)
+        with pytest.raises(PictureError) as caught:
+            pictures.open_asked("-")
+        assert caught.value.message == f"picture.{name}"
+
+
+class Terminal(io.StringIO):
+    """A stdin that a person types at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class BrokenFile(io.RawIOBase):
+    """A file that cannot be read."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_two_pictures_or_the_wrong_order_are_told(bellevl: Bellevl, picture: Path) -> None:
+    """A picture where the question belongs is a usage error: the model is not asked what a file's name means."""
+    for first in ("描述图片", picture.name):
+        done = bellevl("ask", first, picture.name, cwd=picture.parent)
+        assert (done.returncode, done.stdout) == (2, b"") and "再写问题" in done.stderr.decode()
 
 
 def test_a_missing_picture_names_the_nearest(bellevl: Bellevl, picture: Path) -> None:
@@ -156,6 +193,8 @@ def test_a_setting_out_of_range_is_told_before_loading(
     with pytest.raises(PromptError) as caught:
         answer("问", **setting)
     assert exits.exit_code(caught.value) == 2 and caught.value.facts["name"] in setting
+    [option] = ("--" + name.replace("_", "-") for name in setting)
+    assert f"{option} 为 " in exits.describe(caught.value)  # as it was typed
 
 
 def test_a_text_only_model_says_that_it_is_blind(answer: Answer, tmp_path: Path) -> None:

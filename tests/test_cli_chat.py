@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pexpect
 import pyte
 import pytest
 from conftest import Answer, Bellevl, program
+from PIL import Image
 from tiny import CHARACTERS
 
 #: A piece of an answer of the small checkpoint.
@@ -119,14 +122,36 @@ def test_slips_and_history(terminal: Terminal, environment: dict[str, str], pict
     assert "/nonsence" in kept and "/clear" not in kept  # a line that starts with a space is not kept
 
 
+def test_a_new_picture_is_what_retry_asks_about(terminal: Terminal, picture: Path, tmp_path: Path) -> None:
+    """Behind a new picture /retry asks the last question about that picture, not about the old one."""
+    Image.new("RGB", (90, 30), (20, 40, 220)).save(tmp_path / "blue.png")
+    terminal.enter(f"/img {picture} 这是什么")
+    first = re.findall(ANSWER, terminal.prompt(1))[-1]
+    terminal.enter(f"/img {tmp_path / 'blue.png'}")
+    assert "换图后对话从头开始" in terminal.prompt(2)
+    terminal.enter("/retry")
+    second = re.findall(ANSWER, terminal.prompt(3))[-1]
+    terminal.enter(f"/img {picture}")
+    terminal.prompt(4)
+    terminal.enter("/retry")
+    assert re.findall(ANSWER, terminal.prompt(5))[-1] == first != second
+
+
+def test_bytes_that_are_no_text_end_nothing(terminal: Terminal) -> None:
+    """Half a character typed at the prompt is asked as well as it can be read."""
+    terminal.child.send(b"\xe7\xba\xff?\r")
+    assert re.search(ANSWER, terminal.prompt(1))
+
+
 def test_ctrl_c_stops_the_answer_and_keeps_the_chat(long_terminal: Terminal) -> None:
     """Ctrl-C in an answer stops it within 200 ms, marks it, and the chat goes on; twice in two seconds leaves (130)."""
     long_terminal.enter("问")
     long_terminal.wait(ANSWER)
     began = time.monotonic()
     long_terminal.child.sendintr()
-    long_terminal.wait(r"\(已中断\)")
+    screen = long_terminal.wait(r"\(已中断\)")
     waited = time.monotonic() - began
+    assert "^C" not in screen
     assert waited < 0.2 + 0.3, f"{waited:.2f} s"  # 0.3 s for this test's own reading of the screen
     time.sleep(2.1)
     long_terminal.enter("再问")
@@ -149,6 +174,22 @@ def test_ctrl_c_at_the_prompt(terminal: Terminal) -> None:
     assert terminal.end() == 130
 
 
+def test_a_dumb_terminal_gets_no_escape_sequences(environment: dict[str, str], tiny_folder: Path) -> None:
+    """TERM=dumb: the chat works, and nothing moves a cursor, sets a colour or rewrites a line."""
+    command = [*program(), "chat", "--model", str(tiny_folder), "--greedy", "--max-tokens", "40"]
+    child = pexpect.spawn(command[0], command[1:], env={**environment, "TERM": "dumb"}, timeout=60, encoding="utf-8")
+    child.expect(PROMPT)
+    child.send("这是什么\r")
+    child.expect(ANSWER)
+    said = child.before + child.after
+    child.expect(PROMPT)
+    child.send("/exit\r")
+    child.expect(pexpect.EOF)
+    said += child.before
+    child.close()
+    assert child.exitstatus == 0 and "\x1b" not in said
+
+
 def test_a_missing_first_picture_is_exit_3(bellevl: Bellevl) -> None:
     """`bellevl chat nothing.png` ends before a model is loaded."""
     done = bellevl("chat", "nothing.png", "--model", "no/such/model")
@@ -164,6 +205,32 @@ def test_lines_of_a_pipe_are_questions(bellevl: Bellevl, answer: Answer, tiny_fo
     assert len(answers) == 2 and answers[0] == answers[1]
     assert PROMPT not in done.stdout.decode() + done.stderr.decode() and b"\x1b" not in done.stdout + done.stderr
     assert answers[0] == answer("这是什么", greedy=True)["text"]
+
+
+def test_a_pipe_may_be_gbk_or_begin_with_a_mark(
+    bellevl: Bellevl, answer: Answer, tiny_folder: Path, picture: Path
+) -> None:
+    """A list of questions saved in GBK, or as UTF-8 with a byte order mark, is read as it was written."""
+    asked = f"/img {picture}\r\n这是什么\r\n"
+    for raw in (asked.encode("gbk"), b"\xef\xbb\xbf" + asked.encode()):
+        done = bellevl("chat", "--model", tiny_folder, "--greedy", input=raw)
+        assert done.returncode == 0, done.stderr.decode()
+        assert done.stdout.decode().splitlines() == [answer("这是什么", greedy=True)["text"]]
+
+
+def test_ctrl_c_ends_a_chat_from_a_pipe(environment: dict[str, str], tiny_folder: Path) -> None:
+    """Where nobody sits at a prompt one Ctrl-C stops everything: no further line is asked, and the code is 130."""
+    command = [*program(), "chat", "--model", str(tiny_folder), "--greedy", "--max-tokens", "60000"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as running:
+        assert running.stdin is not None and running.stdout is not None
+        running.stdin.write("问\n再问\n".encode())
+        running.stdin.flush()
+        assert running.stdout.read(3).decode() in CHARACTERS
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=30)
+        assert running.returncode == 130
+        assert out.count(b"\n") == 1 and b"Traceback" not in err
 
 
 def test_a_failed_line_of_a_pipe_is_told_at_the_end(bellevl: Bellevl, tiny_folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bellevl_cli.clean import AnswerText, Cleaner, clean, clean_line, typed_text
+from bellevl_cli.clean import AnswerText, Cleaner, clean, clean_line, json_line, read_text, typed_text
 
 HOSTILE = {
     "colour": "红\x1b[31m色",
@@ -73,3 +74,19 @@ def test_words_of_a_c_locale_are_read() -> None:
     assert typed_text(os.fsencode("颜色").decode("ascii", "surrogateescape")) == "颜色"
     assert typed_text("颜色".encode("gb18030").decode("utf-8", "surrogateescape")) == "颜色"
     assert typed_text("颜色") == "颜色"
+    assert typed_text("颜" + b"\xd1\xd5".decode("utf-8", "surrogateescape")) != ""  # half of it typed in each
+
+
+def test_text_of_a_file_is_read_in_utf_8_or_gbk() -> None:
+    """Chinese in either encoding is read, and bytes that are neither end in replacement characters, not an error."""
+    assert read_text("颜色".encode()) == read_text("颜色".encode("gbk")) == "颜色"
+    assert "\ufffd" in read_text(b"\xff\xfe\xff")
+
+
+@pytest.mark.parametrize("text", [*HOSTILE.values(), "一行\n两行", "\u2028", "\ud800", "红色"])
+def test_json_is_exact_and_harmless(text: str) -> None:
+    """JSON gives back each character, Chinese as itself, without one that a terminal would act on or a second line."""
+    line = json_line({text: [text]})
+    assert json.loads(line) == {text: [text]}
+    assert not any(c < " " or "\x7f" <= c <= "\x9f" or c in "\u202e\u202c\u2028" for c in line)
+    assert line.encode() and ("红" in line) == ("红" in text)

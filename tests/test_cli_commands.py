@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
+from rich.cells import cell_len
 
 from bellevl_cli import commands
 from bellevl_cli.commands import COMMANDS, Line, parse
@@ -49,6 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BELLEVL_LANG", "zh")
     for name in ("cat.png", "我的 狗.png"):
         Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "notes").touch()
     return tmp_path
 
 
@@ -77,6 +79,9 @@ def does(text: str) -> list[tuple[str, str]]:
         ("/bye", [("leave", "")]),
         ("/QUIT", [("leave", "")]),
         ("／退出", [("leave", "")]),
+        ("／ｃｌｅａｒ", [("clear", "")]),
+        ("/img pics/none.png 是什么", [("attach", "pics/none.png"), ("ask", "是什么")]),
+        ("/img 我的 照片.jpg 什么 颜色", [("attach", "我的 照片.jpg"), ("ask", "什么 颜色")]),
     ],
 )
 def test_commands_do_what_they_say(folder: Path, text: str, done: list[tuple[str, str]]) -> None:
@@ -97,6 +102,10 @@ def test_commands_do_what_they_say(folder: Path, text: str, done: list[tuple[str
         ("我的\\ 狗.png", Line("picture", name="我的\\ 狗.png")),
         ("cat.png 里有什么", Line("question", text="cat.png 里有什么")),
         ("none.png", Line("question", text="none.png")),
+        ("notes", Line("question", text="notes")),
+        ("./notes", Line("picture", name="./notes")),
+        ("/no/such/a b.png 是什么", Line("picture", name="/no/such/a b.png", text="是什么")),
+        ("/no/such/folder 是什么", Line("command", name="no/such/folder", text="是什么")),
     ],
 )
 def test_a_line_is_a_question_a_picture_or_nothing(folder: Path, text: str, line: Line) -> None:
@@ -116,6 +125,8 @@ def test_an_unknown_command_names_the_nearest(folder: Path) -> None:
     """/ima is not sent to the model; /img is offered."""
     [(kind, text)] = does("/claer")
     assert kind == "tell" and "/clear" in text and "//" in text
+    [(kind, text)] = does("/" + "长" * 100_000)
+    assert kind == "tell" and len(text) < 100
 
 
 def test_a_picture_that_does_not_open_is_not_asked_about(folder: Path) -> None:
@@ -132,8 +143,16 @@ def test_help_shows_the_whole_table(folder: Path) -> None:
     for row in COMMANDS.values():
         assert row.usage in text and row.summary in text
         assert all(f"/{alias}" in text for alias in row.aliases)
+    assert does("/") == does("／") == [(kind, text)]
     [(_, one)] = does("/help img")
     assert one.splitlines() == [line for line in text.splitlines() if "/img" in line]
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_help_fits_eighty_columns(monkeypatch: pytest.MonkeyPatch, language: str) -> None:
+    """No line of /help is broken on the usual terminal, in either language."""
+    monkeypatch.setenv("BELLEVL_LANG", language)
+    assert max(cell_len(commands.help_line(row)) for row in COMMANDS.values()) <= 80
 
 
 def test_no_two_commands_share_a_name() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,11 +46,14 @@ ERRORS: list[tuple[BaseException, int]] = [
 
 
 @pytest.fixture(autouse=True)
-def own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The last error goes into a folder of the test's own."""
+def own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The last error goes into a folder of the test's own; the signals stay those of the tests."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("BELLEVL_LANG", "zh")
-    return tmp_path / "bellevl"
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield tmp_path / "bellevl"
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(("error", "code"), ERRORS, ids=[type(e).__name__ + str(c) for e, c in ERRORS])
@@ -72,6 +78,47 @@ def test_each_error_is_at_most_one_line(
     assert err.count("\n") == (0 if code in (141, 143) else 1)
     if isinstance(error, BellevlError):
         assert err.startswith("错误: ") and "试试: " in err
+
+
+@pytest.mark.parametrize(("first", "code"), [(KeyboardInterrupt, 130), (exits.TerminatedError, 143)])
+def test_an_interrupted_import_is_an_interruption(
+    first: type[BaseException], code: int, own_state: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A library that makes an ImportError of Ctrl-C hides neither it nor TERM, and nothing is kept as an error."""
+
+    def action() -> None:
+        try:
+            raise first
+        except BaseException:
+            raise ImportError("numpy did not load")  # noqa: B904 - as such a library does it
+
+    assert exits.run(action, bool) == code
+    assert "numpy" not in capfd.readouterr().err and not (own_state / "last-error.txt").exists()
+
+
+def test_a_second_ctrl_c_does_not_break_the_goodbye(capfd: pytest.CaptureFixture[str]) -> None:
+    """While the program says that it was interrupted, it cannot be interrupted."""
+
+    def action() -> None:
+        raise KeyboardInterrupt
+
+    assert exits.run(action, bool) == 130
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert capfd.readouterr().err == "已中断\n"
+
+
+def test_ctrl_c_while_the_program_starts_is_quiet(environment: dict[str, str]) -> None:
+    """Before the command line is even parsed, Ctrl-C leaves no traceback."""
+    code = (
+        "import os, signal, sys, bellevl_cli.__main__ as entry\n"
+        "class Loader:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'bellevl_cli.app': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Loader())\n"
+        "entry.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    assert done.returncode in (-signal.SIGINT, 130) and done.stderr == b""
 
 
 def test_debug_shows_the_traceback(capfd: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +152,8 @@ def test_a_folder_that_cannot_be_written_hides_nothing(
         ("show --model {model} >&-", 0),
         ("ask none.png 2>&-", 3),
         ("ask - <&-", 3),
+        ("ask none.png 2> /dev/full", 3),
+        ("chat --model {model} < /dev/null 2> /dev/full", 0),
         ("show --model {model} | true", 141),
     ],
 )

@@ -42,6 +42,12 @@ def test_a_wrong_recipe_is_exit_2(bellevl: Bellevl, tiny_folder: Path, tmp_path:
     assert not (tmp_path / "int4").exists()
 
 
+def test_a_target_that_is_a_file_is_told(bellevl: Bellevl, tiny_folder: Path, picture: Path) -> None:
+    """Who names a file as the new folder is told so."""
+    done = bellevl("quantize", tiny_folder, picture)
+    assert done.returncode == 1 and "是文件，不是目录" in done.stderr.decode()
+
+
 def test_a_source_that_is_no_model_is_exit_4(bellevl: Bellevl, tmp_path: Path) -> None:
     """The source is looked at first."""
     assert bellevl("quantize", tmp_path / "none", tmp_path / "int4").returncode == 4

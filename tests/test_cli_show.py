@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from conftest import Bellevl
 from tiny import write_tiny_checkpoint
 
+from bellevl_cli import doctor
 from bellevl_cli.table import table_lines
 
 
@@ -26,6 +28,18 @@ def test_show_counts_without_weights(bellevl: Bellevl, tmp_path: Path) -> None:
     assert "2 层，宽 128，1 头" in text and "56×56 像素" in text and "qwen.tiktoken" in text
 
 
+def test_a_hostile_config_cannot_steer_the_terminal(bellevl: Bellevl, tmp_path: Path) -> None:
+    """Escape sequences in a folder's name, its files' names and its config reach no stream."""
+    bad = "x\x1b]52;c;aGk=\x07\x9b2J\x1b[31m"
+    folder = write_tiny_checkpoint(tmp_path / f"tiny{bad}", torch_dtype=bad, architectures=["QWenLMHeadModel", bad])
+    (folder / f"{bad}.txt").touch()
+    table, record = bellevl("show", "--model", folder), bellevl("show", "--model", folder, "--json")
+    assert table.returncode == record.returncode == 0
+    for output in (table.stdout, table.stderr, record.stdout):
+        assert not any(c in output.decode() for c in "\x1b\x07\x9b")
+    assert json.loads(record.stdout)["folder"] == str(folder)
+
+
 def test_show_of_nothing_is_exit_4(bellevl: Bellevl, tmp_path: Path) -> None:
     """A folder that is no model is told in one line."""
     done = bellevl("show", "--model", tmp_path, "--json")
@@ -41,6 +55,16 @@ def test_doctor_reports_every_line(bellevl: Bellevl) -> None:
     assert findings["network"]["text"] == "网络连接: 0"
     assert done.returncode == 0, done.stdout.decode()
     assert findings["answer"]["facts"]["tokens"] > 0 and findings["answer"]["facts"]["text"]
+
+
+def test_a_check_that_cannot_be_done_is_one_line_of_the_table() -> None:
+    """Without torch, say, doctor reports that and goes on."""
+
+    def _torch() -> Iterator[doctor.Finding]:
+        raise ModuleNotFoundError("No module named 'torch'")
+
+    [finding] = doctor._findings(_torch)
+    assert (finding.id, finding.level) == ("torch", "error") and "No module named" in finding.text
 
 
 def test_columns_line_up_by_width() -> None:

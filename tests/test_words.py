@@ -109,6 +109,28 @@ def test_constant_reasons_have_chinese_words(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "torch's int4 product on cpu, bfloat16 activations",
+        "torch's int4 product is not for float32 on cpu; small enough to keep expanded",
+        "torch's int4 product needs groups that are multiples of 32",
+        "1.5 GB of 13.6 GB are free",
+        "Expecting value: line 1 column 1 (char 0)",
+        "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+        "b'no pictu'",
+        "conversation 3: a message without a value",
+        "rank 7 where 5 belongs",
+    ],
+)
+def test_reasons_with_facts_have_chinese_words(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """Phrases that are put together where they arise read Chinese, too, and stay as they are in English."""
+    monkeypatch.setenv("BELLEVL_LANG", "zh")
+    assert CHINESE.search(words.reason(said)) and "{" not in words.reason(said)
+    monkeypatch.setenv("BELLEVL_LANG", "en")
+    assert words.reason(said) == said
+
+
+@pytest.mark.parametrize(
     ("environ", "expected"),
     [
         ({}, "en"),

@@ -121,7 +121,7 @@ def _score(model: BelleVL, tokenizer: Tokenizer, rows: list[tuple[Row, list[Turn
             hit = likeliest[at, begin - 1 : end - 1] == ids[at, begin:end]
             deciding = torch.tensor(row.weights[begin:end]) >= 1
             if kind == "ground" and turn.follows is None:
-                yield Outcome(kind, *_boxes_right(model, tokenizer, turn, pixels), "")
+                yield Outcome(kind, *_boxes_right(model, tokenizer, turn, pixels), turn.answer)
             else:
                 yield Outcome(kind, bool(hit.all()), bool(hit[deciding].all()), decision_of(turn))
 
