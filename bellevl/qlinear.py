@@ -113,7 +113,7 @@ class Int4Linear(nn.Module):
             moved = fn(probe)
             if (moved.dtype, moved.device) != (probe.dtype, probe.device):
                 raise RuntimeError("an int4 layer stays as it was loaded: call load_model with that device and dtype")
-        return super()._apply(fn, recurse)  # type: ignore[no-any-return]
+        return super()._apply(fn, recurse)
 
     def extra_repr(self) -> str:
         product = self.choice.product if self.choice else "not prepared"

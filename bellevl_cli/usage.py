@@ -60,7 +60,7 @@ def _wrong_value(error: Any, parameter: Any, said: str) -> str:
 
 def _meant(option: str, possible: tuple[str, ...]) -> str:
     """The option that was meant, or how a file is named whose name looks like one."""
-    if near := difflib.get_close_matches(option, possible, n=1):
+    if near := difflib.get_close_matches(option, possible, n=1, cutoff=0.7):
         return say("usage.near", name=near[0])
     word = next((w for w in sys.argv[1:] if w.startswith(option) and not w.startswith("--")), None)
     return say("usage.dash", name=typed_text(word)) if word and os.path.lexists(word) else ""
