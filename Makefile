@@ -44,8 +44,8 @@ define ask
 endef
 
 demo: $(INSTALLED)
-	$(call ask,examples/shapes.png,描述图片)
-	$(call ask,examples/草地.png,图中有什么？)
+	$(call ask,examples/cat.png,描述图片)
+	$(call ask,examples/night.png,描述图片)
 
 test: $(INSTALLED)-test
 	$(BIN)/python -m pytest

@@ -54,7 +54,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{folder} holds the architecture {found}, not Qwen or Qwen-VL (QWenLMHeadModel)",
         "only BELLE-VL, Qwen-VL and Qwen (first generation) checkpoints can be used",
     ),
-    "model.config": ("{path}: {field} is {value}, {reason}", "download config.json again"),
+    "model.config": ("{path}: {field} is {value}, {reason}", "download the file again"),
     "model.no_weights": ("{folder} has no weights (*.safetensors or *.bin)", "download the weight files"),
     "model.missing_shard": ("{index} names {shard}, which is not there", "download {shard} again"),
     "model.outside": (
@@ -107,7 +107,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
     # devices and memory
     "device.unknown": ("{device} is not a device", "use cpu, cuda, cuda:1 or mps"),
     "device.absent": ("the device {device} is not there: {reason}", "use --device cpu"),
-    "memory.short": ("{what} needs {need}, {free} is free", "close other programs or use a smaller model"),
+    "memory.short": (
+        "{what} needs {need}, {free} is free",
+        "close other programs, use a smaller model or a smaller --max-tokens",
+    ),
     # prompts and sampling
     "prompt.too_long": (
         "the question has {tokens} tokens, the model's window has room for {room}",

@@ -124,7 +124,6 @@ def nearest_name(name: str, names: list[str]) -> str | None:
     if wanted in folded:
         return folded[wanted]
     stems = {os.path.splitext(n)[0]: original for n, original in folded.items()}
-    if os.path.splitext(wanted)[0] in stems:
-        return stems[os.path.splitext(wanted)[0]]
-    found = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
+    stem = os.path.splitext(wanted)[0]
+    found = [stem] if stem in stems else difflib.get_close_matches(stem, stems, n=1, cutoff=0.6)
+    return stems[found[0]] if found else None

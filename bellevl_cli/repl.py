@@ -221,7 +221,8 @@ def _open_loop(chosen: Plan, sampling: SamplingOptions, renderer: Renderer) -> C
         renderer.say("ask.embedded")
     lines = open_lines()
     settled(sampling, chosen)
-    session = start(chosen, window(chosen, sampling.max_tokens), renderer)
+    with lines.unechoed():
+        session = start(chosen, window(chosen, sampling.max_tokens), renderer)
     if lines.interactive:
         renderer.say("chat.welcome", name=chosen.choice.name)
     return ChatLoop(session, sampling, renderer, lines)

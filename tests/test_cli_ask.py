@@ -138,6 +138,8 @@ def test_a_missing_picture_names_the_nearest(bellevl: Bellevl, picture: Path) ->
     """A name typed wrong is answered with the file that was meant."""
     done = bellevl("ask", "红色方块.png", cwd=picture.parent)
     assert done.returncode == 3 and picture.name in done.stderr.decode()
+    other = bellevl("ask", "nope.png", cwd=picture.parent)
+    assert other.returncode == 3 and picture.name not in other.stderr.decode()  # the ending alone is no likeness
 
 
 def test_a_missing_picture_loads_no_torch(environment: dict[str, str], tmp_path: Path) -> None:
