@@ -1,7 +1,7 @@
 """Trains the nano model: `python scripts/train_nano.py FOLDER [--until STAGE]`.
 
-Every stage resumes where it was stopped; about two hours on two CPU cores. The last stage's folder is the result.
-These settings keep large temporaries from being handed back to the system at every step, which doubles the speed:
+Every stage resumes where it was stopped. The last stage's folder is the result.
+These settings keep large temporaries from being handed back to the system at every step:
 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=268435456
 """
 
