@@ -1,10 +1,9 @@
-"""`bellevl`: the commands and their options. What a command does has its own module, imported when it runs."""
+"""`bellevl`: the program itself, its help and its end. The commands and their options stand in commands/."""
 
 from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,24 +12,9 @@ from typer.core import TyperCommand, TyperGroup
 from bellevl import __version__
 
 from . import exits
-from .clean import typed_text
-from .options import (
-    Debug,
-    Device,
-    Greedy,
-    Json,
-    MaxTokens,
-    ModelFolder,
-    ModelOptions,
-    SampleSeed,
-    SamplingOptions,
-    Seed,
-    System,
-    Temperature,
-    TopP,
-    debugging,
-)
-from .render import prepare_streams
+from .commands import COMMANDS
+from .options import Debug, debugging
+from .screen.render import prepare_streams
 from .words import say
 
 #: Words that the parser writes into help itself -> their id.
@@ -98,105 +82,8 @@ def program(
         typer.echo(context.get_help())
 
 
-@app.command(cls=Command, help=say("help.ask"))
-def ask(
-    picture: Annotated[
-        str, typer.Argument(help=say("help.picture"), metavar=say("help.name_picture"), show_default=False)
-    ],
-    question: Annotated[
-        str | None, typer.Argument(help=say("help.question"), metavar=say("help.name_question"), show_default=False)
-    ] = None,
-    model: ModelFolder = None,
-    device: Device = None,
-    system: System = None,
-    max_tokens: MaxTokens = None,
-    greedy: Greedy = False,
-    seed: Seed = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    from .ask import AskOptions, run
-
-    run(
-        AskOptions(
-            picture=picture,
-            question=typed_text(question or ""),
-            json=json,
-            model=ModelOptions(model, device, None if system is None else typed_text(system)),
-            sampling=SamplingOptions(max_tokens, greedy, seed, temperature, top_p),
-        )
-    )
-
-
-@app.command(cls=Command, help=say("help.chat"))
-def chat(
-    picture: Annotated[
-        str | None, typer.Argument(help=say("help.chat_picture"), metavar=say("help.name_picture"), show_default=False)
-    ] = None,
-    model: ModelFolder = None,
-    device: Device = None,
-    system: System = None,
-    max_tokens: MaxTokens = None,
-    greedy: Greedy = False,
-    seed: Seed = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    debug: Debug = False,
-) -> None:
-    from .repl import run
-
-    run(
-        picture,
-        ModelOptions(model, device, None if system is None else typed_text(system)),
-        SamplingOptions(max_tokens, greedy, seed, temperature, top_p),
-    )
-
-
-@app.command(cls=Command, help=say("help.quantize"))
-def quantize(
-    source: Annotated[
-        Path, typer.Argument(help=say("help.source"), metavar=say("help.name_source"), show_default=False)
-    ],
-    target: Annotated[
-        Path, typer.Argument(help=say("help.target"), metavar=say("help.name_target"), show_default=False)
-    ],
-    calibration: Annotated[
-        Path | None, typer.Option(help=say("help.calibration"), metavar="PATH", show_default=False)
-    ] = None,
-    group_size: Annotated[
-        int | None, typer.Option(help=say("help.group_size"), metavar="N", show_default=False)
-    ] = None,
-    asym: Annotated[bool, typer.Option("--asym", help=say("help.asym"), show_default=False)] = False,
-    act_order: Annotated[bool, typer.Option("--act-order", help=say("help.act_order"), show_default=False)] = False,
-    damp: Annotated[float | None, typer.Option(help=say("help.damp"), metavar="X", show_default=False)] = None,
-    samples: Annotated[int | None, typer.Option(help=say("help.samples"), metavar="N", show_default=False)] = None,
-    seqlen: Annotated[int | None, typer.Option(help=say("help.seqlen"), metavar="N", show_default=False)] = None,
-    seed: SampleSeed = None,
-    debug: Debug = False,
-) -> None:
-    from .quantize_command import QuantizeOptions, run
-
-    run(QuantizeOptions(source, target, calibration, group_size, asym, act_order, damp, samples, seqlen, seed))
-
-
-@app.command(cls=Command, help=say("help.show"))
-def show(model: ModelFolder = None, json: Json = False, debug: Debug = False) -> None:
-    from .show import run
-
-    run(model, json)
-
-
-@app.command(cls=Command, help=say("help.doctor"))
-def doctor(
-    net: Annotated[bool, typer.Option("--net", help=say("help.net"), show_default=False)] = False,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    from .doctor import run
-
-    run(net, json)
+for function in COMMANDS:
+    app.command(cls=Command, help=say(f"help.{function.__name__}"))(function)
 
 
 def main() -> None:

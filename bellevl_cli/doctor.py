@@ -14,14 +14,14 @@ from typing import Any
 from bellevl.errors import BellevlError
 
 from . import guard
-from .clean import AnswerText, clean_line, json_line
 from .exits import FAILURE, LeaveError
 from .options import ModelOptions, SamplingOptions
 from .preflight import free_memory, readable_bytes, total_memory
-from .render import Renderer
+from .screen.clean import AnswerText, clean_line, json_line
+from .screen.render import Renderer
+from .screen.table import table_lines
 from .session import answer_tokens, last_piece, load, plan
 from .settings import state_folder
-from .table import table_lines
 from .words import cause, language, say
 from .words import reason as phrase
 

@@ -22,8 +22,8 @@ from bellevl.errors import (
     PictureError,
 )
 
-from .clean import clean_line, typed_text
 from .guard import NetworkRefusedError
+from .screen.clean import clean_line, typed_text
 from .usage import usage_line
 from .words import error_line, reason, say
 

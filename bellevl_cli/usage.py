@@ -10,7 +10,7 @@ from typing import Any
 
 from bellevl.errors import one_line
 
-from .clean import typed_text
+from .screen.clean import typed_text
 from .words import reason, say
 
 #: What the parser wants of a value -> what it is not.

@@ -137,9 +137,9 @@ class Answer:
 
     def __call__(self, question: str = "", model: Path | None = None, **sampling: Any) -> dict[str, Any]:
         """The record; `notes` is then what went to stderr."""
-        from bellevl_cli import ask
+        from bellevl_cli.asking import ask
         from bellevl_cli.options import ModelOptions, SamplingOptions
-        from bellevl_cli.render import Renderer
+        from bellevl_cli.screen.render import Renderer
 
         out, err = io.StringIO(), io.StringIO()
         chosen = ModelOptions(model or self.model)

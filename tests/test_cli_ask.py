@@ -21,7 +21,9 @@ from tiny import CHARACTERS, CONFIG, write_tiny_checkpoint
 
 from bellevl.errors import CheckpointError, PictureError, PromptError
 from bellevl.tokenizer import load_tokenizer
-from bellevl_cli import ask, exits, pictures
+from bellevl_cli import exits
+from bellevl_cli.asking import ask
+from bellevl_cli.pictures import asked as pictures
 
 
 def test_stdout_is_the_answer_and_one_newline(
@@ -148,7 +150,7 @@ def test_a_missing_picture_loads_no_torch(environment: dict[str, str], tmp_path:
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     imported = {line.rpartition(b"|")[2].strip() for line in done.stderr.splitlines() if b"|" in line}
     assert done.returncode == 3
-    assert b"bellevl_cli.ask" in imported and b"torch" not in imported
+    assert b"bellevl_cli.asking.ask" in imported and b"torch" not in imported
 
 
 def test_a_missing_model_is_exit_4(bellevl: Bellevl, picture: Path, tmp_path: Path) -> None:

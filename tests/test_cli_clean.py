@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bellevl_cli.clean import AnswerText, Cleaner, clean, clean_line, json_line, read_text, typed_text
+from bellevl_cli.screen.clean import AnswerText, Cleaner, clean, clean_line, json_line, read_text, typed_text
 
 HOSTILE = {
     "colour": "红\x1b[31m色",

@@ -10,10 +10,10 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from rich.cells import cell_len
 
-from bellevl_cli import commands
-from bellevl_cli.commands import COMMANDS, Line, parse
-from bellevl_cli.lines import ChatCompleter
-from bellevl_cli.pictures import is_picture_path, split_picture
+from bellevl_cli.chat import slash as commands
+from bellevl_cli.chat.lines import ChatCompleter
+from bellevl_cli.chat.slash import COMMANDS, Line, parse
+from bellevl_cli.pictures.asked import is_picture_path, split_picture
 
 
 class Recorder:

@@ -12,10 +12,11 @@ from conftest import Answer, Bellevl
 from PIL import Image
 
 import quantize.pipeline
-from bellevl_cli import guard, quantize_command
+from bellevl_cli import guard
 from bellevl_cli.exits import LeaveError
-from bellevl_cli.quantize_command import QuantizeOptions, readable_time
-from bellevl_cli.render import Renderer
+from bellevl_cli.models import quantizing as quantize_command
+from bellevl_cli.models.quantizing import QuantizeOptions, readable_time
+from bellevl_cli.screen.render import Renderer
 from quantize.progress import Progress
 
 

@@ -9,7 +9,7 @@ import os
 import pytest
 from rich.cells import cell_len
 
-from bellevl_cli.render import ERASE_LINE, Renderer
+from bellevl_cli.screen.render import ERASE_LINE, Renderer
 
 
 class Screen(io.StringIO):

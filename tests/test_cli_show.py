@@ -10,7 +10,7 @@ from conftest import Bellevl
 from tiny import write_tiny_checkpoint
 
 from bellevl_cli import doctor
-from bellevl_cli.table import table_lines
+from bellevl_cli.screen.table import table_lines
 
 
 def test_show_counts_without_weights(bellevl: Bellevl, tmp_path: Path) -> None:

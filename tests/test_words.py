@@ -11,8 +11,8 @@ import pytest
 
 from bellevl import errors
 from bellevl.errors import MESSAGES, CheckpointError, PictureError
-from bellevl_cli import words
-from bellevl_cli.commands import COMMANDS
+from bellevl_cli import commands, words
+from bellevl_cli.chat.slash import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -44,6 +44,11 @@ def test_texts_have_both_languages_with_the_same_gaps(message: str) -> None:
     assert not CHINESE.search(english)
 
 
+def test_no_message_stands_twice() -> None:
+    """An id belongs to one room."""
+    assert len(words.TEXTS) == sum(len(room) for room in words.ROOMS)
+
+
 def test_every_error_has_chinese_words() -> None:
     """bellevl's errors and the terminal's Chinese table have the same ids."""
     assert set(words.ERRORS) == set(MESSAGES)
@@ -72,11 +77,11 @@ def test_ids_in_the_source_stand_in_the_table() -> None:
 
 def test_no_message_is_left_over() -> None:
     """Every id of the table is used somewhere in the terminal's source."""
-    source = (
-        "".join(p.read_text(encoding="utf-8") for p in (ROOT / "bellevl_cli").glob("*.py") if p.name != "words.py")
-        + words.__loader__.get_source(words.__name__).split("def language")[1]
-    )  # type: ignore[union-attr]
-    built = {f"{kind}.{name}" for kind in ("command", "usage") for name in COMMANDS}
+    files = [path for path in (ROOT / "bellevl_cli").rglob("*.py") if path.parent.name != "words"]
+    source = "".join(path.read_text(encoding="utf-8") for path in files)
+    source += (ROOT / "bellevl_cli/words/__init__.py").read_text(encoding="utf-8")
+    built = {f"help.{function.__name__}" for function in commands.COMMANDS}
+    built |= {f"{kind}.{name}" for kind in ("command", "usage") for name in COMMANDS}
     built |= {f"doctor.{level}" for level in ("ok", "warning", "error")}
     unused = {message for message in words.TEXTS if f'"{message}"' not in source} - built
     assert unused == set()

@@ -1,12 +1,14 @@
 """Pre-training of the nano model's two towers, which BELLE-VL took from others: no weights can be had at this size.
 
 The vision encoder learns dense targets (what is on each patch, in which colour, where it begins and ends), the
-language model the world's sentences. The heads are thrown away afterwards.
+language model the world's sentences. Later the resampler's tokens learn the same targets, each those of its own place
+in the grid: values carry no positions in this architecture, so nothing else makes a token say where it looks. The
+heads are thrown away afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from ..model import BelleVL
 from ..vision import VisionTransformer
-from .world import Mix, draw_scene
+from .world import Mix, Scene, draw_scene
 from .world.targets import n_classes, n_colours, n_scenes, patch_targets
 
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))
@@ -27,22 +29,45 @@ def normalise(pictures: Tensor) -> Tensor:
     return ((pictures.float() / 255 - MEAN) / STD).permute(0, 3, 1, 2).contiguous()
 
 
-class DenseVision(nn.Module):
-    """Vision encoder blocks under one linear head a patch: class, colour, scene, box, centre, own place."""
+class DenseHead(nn.Module):
+    """One linear read-out a token: class, colour, scene, box, centre, own place."""
 
-    def __init__(self, tower: VisionTransformer) -> None:
+    sizes = (n_classes, n_colours, n_scenes, 4, 1, 2)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, sum(self.sizes))
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """[B, P, C] -> one tensor a target, each [B, P, size]."""
+        return self.head(self.norm(tokens)).float().split(self.sizes, dim=-1)
+
+
+class DenseVision(nn.Module):
+    """The vision encoder under a head on its patches and, where the resampler learns too, one on its tokens."""
+
+    def __init__(self, tower: VisionTransformer, tokens: bool = False) -> None:
         super().__init__()
         self.tower = tower
-        self.sizes = (n_classes, n_colours, n_scenes, 4, 1, 2)
-        self.norm = nn.LayerNorm(tower.config.width)
-        self.head = nn.Linear(tower.config.width, sum(self.sizes))
+        self.patches = DenseHead(tower.config.width)
+        self.tokens = DenseHead(tower.config.output_dim) if tokens else None
         for module in (tower.attn_pool, tower.ln_post):
-            module.requires_grad_(False)
-        tower.proj.requires_grad = False
+            module.requires_grad_(tokens)
+        tower.proj.requires_grad = tokens
+        tower.attn_pool.pos_embed.requires_grad = False
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """[B, 3, S, S] -> one tensor a target, each [B, P, size]."""
-        return self.head(self.norm(self.tower.encode_patches(pixels))).float().split(self.sizes, dim=-1)
+    def forward(self, pixels: Tensor) -> list[tuple[Tensor, ...]]:
+        """[B, 3, S, S] -> the read-outs of the patches and, when they learn, of the tokens."""
+        patches = self.tower.encode_patches(pixels)
+        if self.tokens is None:
+            return [self.patches(patches)]
+        return [self.patches(patches), self.tokens(picture_tokens(self.tower, patches))]
+
+
+def picture_tokens(tower: VisionTransformer, patches: Tensor) -> Tensor:
+    """Encoded patches [B, P, W] -> what the language model sees [B, Q, C]."""
+    return tower.ln_post(tower.attn_pool(patches)) @ tower.proj
 
 
 def dense_batches(first: int, size: int, mix: Mix, seed: int) -> Iterator[dict[str, np.ndarray]]:
@@ -51,17 +76,26 @@ def dense_batches(first: int, size: int, mix: Mix, seed: int) -> Iterator[dict[s
     while True:
         rng = np.random.default_rng((seed, number))
         scenes = [draw_scene(rng, "train", mix=mix) for _ in range(size)]
-        targets = [patch_targets(scene) for scene in scenes]
-        batch = {"pictures": np.stack([np.asarray(scene.picture) for scene in scenes])}
-        for name in ("classes", "colours", "scene", "boxes", "centre", "occupied"):
-            batch[name] = np.stack([np.asarray(getattr(t, name)) for t in targets])
-        yield batch
+        yield dense_targets(scenes) | {"pictures": np.stack([np.asarray(scene.picture) for scene in scenes])}
         number += 1
 
 
+def dense_targets(scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
+    """What a head should read from each patch of each scene."""
+    targets = [patch_targets(scene) for scene in scenes]
+    names = ("classes", "colours", "scene", "boxes", "centre", "occupied")
+    return {name: np.stack([np.asarray(getattr(t, name)) for t in targets]) for name in names}
+
+
 def dense_loss(model: DenseVision, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-    """Sum of the targets' losses; background patches count a fifth of the patches that show something."""
-    classes, colours, scenes, boxes, centre, place = model(normalise(batch["pictures"]))
+    """Sum of the heads' losses; the figures are the last head's."""
+    losses, figures = zip(*(head_loss(r, batch) for r in model(normalise(batch["pictures"]))), strict=True)
+    return torch.stack(losses).sum(), {name: float(value) for name, value in figures[-1].items()}
+
+
+def head_loss(readout: tuple[Tensor, ...], batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Sum of one head's losses; background patches count a fifth of the patches that show something."""
+    classes, colours, scenes, boxes, centre, place = readout
     occupied = batch["occupied"].float()
     weight = 0.2 + 0.8 * occupied
     kind = _mean(_entropy(classes, batch["classes"]), weight)
@@ -76,8 +110,8 @@ def dense_loss(model: DenseVision, batch: dict[str, Tensor]) -> tuple[Tensor, di
     loss = kind + 0.5 * colour + 0.2 * scene + 2.0 * box + 0.3 * flag + 0.5 * own
     with torch.no_grad():
         hit = (classes.argmax(-1) == batch["classes"]).float()
-        figures = {"kind": float(kind), "accuracy": float(_mean(hit, occupied)), "box": float(box)}
-        figures["scene"] = float((scenes.argmax(-1) == batch["scene"][:, None]).float().mean())
+        figures = {"kind": kind.detach(), "accuracy": _mean(hit, occupied), "box": box.detach(), "place": own.detach()}
+        figures["scene"] = (scenes.argmax(-1) == batch["scene"][:, None]).float().mean()
     return loss, figures
 
 
@@ -97,6 +131,6 @@ def _mean(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
-def vision_of(model: BelleVL) -> DenseVision:
+def vision_of(model: BelleVL, tokens: bool = False) -> DenseVision:
     """The model's own encoder under fresh heads: training one trains the other."""
-    return DenseVision(model.transformer.visual)
+    return DenseVision(model.transformer.visual, tokens)

@@ -7,6 +7,9 @@
     focus    stage 2 goes on with a narrower mix: where things are, whether they are there, what they are called
     settle   the same, narrower, while the learning rate falls
     places   the same, mostly about where things are and how they lie to each other
+    tokens   encoder and resampler, dense targets: each token of the picture learns to say what it shows, and where
+    bind     stage 2 again, on the new tokens: where things are and how they lie to each other
+    blend    the same with every kind of question back in, while the learning rate falls
 
 Each stage starts from the one before and resumes where it was stopped. FOLDER/<stage> is a checkpoint.
 """
@@ -23,14 +26,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..model import BelleVL
 from ..tokenizer import Tokenizer
 from ..training.loop import Job, Progress, Schedule, train
 from ..training.stages import freeze_for_stage
-from .pretrain import dense_batches, dense_loss, vision_of
+from .pretrain import DenseHead, dense_batches, dense_loss, vision_of
 from .recipe import nano_config, new_model
 from .tune import RowLoss, row_batches
 from .world import Mix
@@ -109,15 +112,56 @@ PLACES = Mix(
 )  # fmt: skip
 
 
+#: Two or three things, two questions each of where they are and how they lie, and a little of the rest.
+BIND = Mix(
+    spatial=0.84,
+    count=0.05,
+    single=0.04,
+    scene=0.06,
+    text=0.01,
+    shape_share=0.6,
+    scene_share=0.15,
+    min_objects=2,
+    max_objects=3,
+    questions=(
+        ("position", 9.0), ("relation", 10.0), ("relation_yn", 3.0), ("zone_name", 0.8),
+        ("exist_zh", 1.0), ("exist_yn", 1.0), ("exist_en", 1.0),
+        ("name", 1.0), ("colour", 1.0), ("shape", 1.5), ("scene", 0.5), ("caption", 0.8), ("count", 0.5),
+        ("colour_yn", 0.3), ("count_all", 0.2), ("read", 0.5), ("ground", 0.4), ("box_name", 0.4), ("talk", 0.1),
+        ("name_en", 0.3), ("colour_en", 0.3), ("relation_yn_en", 0.5), ("scene_en", 0.1), ("caption_en", 0.1),
+    ),
+    only_listed=True,
+)  # fmt: skip
+
+#: Dense targets are worth most where there is much to see.
+DENSE = Mix(spatial=0.55, count=0.15, single=0.10, scene=0.10, text=0.10)
+
+#: Every kind of question, those of one deciding word at the larger share.
+BLEND = Mix(
+    spatial=0.56,
+    count=0.14,
+    single=0.10,
+    scene=0.14,
+    text=0.06,
+    questions=(
+        ("position", 3.0), ("relation", 3.0), ("relation_yn", 2.0), ("zone_name", 0.6),
+        ("exist_zh", 1.6), ("exist_yn", 1.2), ("exist_en", 1.6), ("colour", 1.6), ("shape", 2.2), ("colour_yn", 0.6),
+        ("colour_en", 0.6), ("colour_yn_en", 0.4), ("count", 1.5), ("caption", 1.2), ("ground", 0.7),
+        ("relation_yn_en", 0.6),
+    ),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One line of the plan."""
+    """One line of the plan. `reader`: the picture's tokens go on learning their dense targets."""
 
     name: str
     schedule: Schedule
     batch: int
     mix: Mix
     seed: int
+    reader: bool = False
 
 
 PLAN = (
@@ -128,6 +172,9 @@ PLAN = (
     Stage("focus", Schedule(1200, matrix_lr=3e-3, other_lr=2e-3, decay=0.6, until=363), 32, FOCUS, 5),
     Stage("settle", Schedule(1200, matrix_lr=1.6e-3, other_lr=1.2e-3, warmup=20, decay=0.9, until=515), 32, SETTLE, 6),
     Stage("places", Schedule(700, matrix_lr=1.1e-3, other_lr=8e-4, warmup=10, decay=1.0), 32, PLACES, 7),
+    Stage("tokens", Schedule(700, matrix_lr=2.5e-3, other_lr=1.5e-3, warmup=20, decay=0.8), 96, DENSE, 8),
+    Stage("bind", Schedule(1000, matrix_lr=2e-3, other_lr=1.5e-3, warmup=20, decay=0.35), 32, BIND, 9, reader=True),
+    Stage("blend", Schedule(1500, matrix_lr=1.5e-3, other_lr=1.1e-3, warmup=20, decay=0.8), 32, BLEND, 10, reader=True),
 )
 
 
@@ -159,8 +206,8 @@ def job_of(stage: Stage, model: BelleVL, folder: Path, tokenizer: Tokenizer, com
     """What each stage trains, on what."""
     assert model.config.visual is not None
     queries = model.config.visual.n_queries
-    if stage.name == "vision":
-        dense = vision_of(model)
+    if stage.name in ("vision", "tokens"):
+        dense = vision_of(model, tokens=stage.name == "tokens")
 
         def dense_stream(first: int) -> Any:
             return loader(dense_batches, first, stage.batch, stage.mix, stage.seed)
@@ -175,17 +222,13 @@ def job_of(stage: Stage, model: BelleVL, folder: Path, tokenizer: Tokenizer, com
         model.transformer.visual.requires_grad_(False)
 
     def rows(first: int) -> Any:
-        return loader(row_batches, first, stage.batch, stage.mix, stage.seed, tokenizer, queries)
+        return loader(row_batches, first, stage.batch, stage.mix, stage.seed, tokenizer, queries, stage.reader)
 
     slot = picture_column(tokenizer, queries)
-    return Job(
-        stage.name,
-        model,
-        stage.schedule,
-        rows,
-        RowLoss(model, slot, pictures=stage.name != "text", compiled=compiled),
-        folder,
-    )
+    reader = DenseHead(model.config.hidden_size) if stage.reader else None
+    loss = RowLoss(model, slot, pictures=stage.name != "text", compiled=compiled, reader=reader)
+    module = model if reader is None else nn.ModuleDict({"model": model, "reader": reader})
+    return Job(stage.name, module, stage.schedule, rows, loss, folder)
 
 
 def picture_column(tokenizer: Tokenizer, n_queries: int) -> int:

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from ..model import BelleVL
 from ..tokenizer import Tokenizer
-from .pretrain import normalise
+from .pretrain import DenseHead, dense_targets, head_loss, normalise, picture_tokens
 from .questions import Turn, ask
 from .rows import Row, RowBuilder, stack
-from .world import Mix, draw_scene
+from .world import Mix, Scene, draw_scene
 
 ROOM = 256
 ANSWER_ROOM = 112
+READER_SHARE = 0.2
 
 
 def row_batches(
@@ -30,27 +31,25 @@ def row_batches(
     seed: int,
     tokenizer: Tokenizer,
     n_queries: int,
+    dense: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batch after batch of packed rows and their pictures, from number `first` on."""
+    """Batch after batch of packed rows and their pictures, from number `first` on; `dense`: with dense targets."""
     builder = RowBuilder(tokenizer, n_queries)
     number = first
     while True:
         rng = np.random.default_rng((seed, number))
-        rows, pictures = [], []
-        for _ in range(size):
-            row, picture = one_row(rng, mix, builder)
-            rows.append(row)
-            pictures.append(picture)
-        yield stack(rows, ANSWER_ROOM) | {"pictures": np.stack(pictures)}
+        rows, scenes = zip(*(one_row(rng, mix, builder) for _ in range(size)), strict=True)
+        batch = stack(list(rows), ANSWER_ROOM) | {"pictures": np.stack([np.asarray(s.picture) for s in scenes])}
+        yield batch | dense_targets(scenes) if dense else batch
         number += 1
 
 
-def one_row(rng: np.random.Generator, mix: Mix, builder: RowBuilder) -> tuple[Row, np.ndarray]:
+def one_row(rng: np.random.Generator, mix: Mix, builder: RowBuilder) -> tuple[Row, Scene]:
     """A drawn scene and as many conversations about it as fit."""
     scene = draw_scene(rng, "train", mix=mix)
     turns = ask(scene, rng, mix, n=9)
     talks = conversations(turns, rng)
-    return builder.build(talks, ROOM, rng), np.asarray(scene.picture)
+    return builder.build(talks, ROOM, rng), scene
 
 
 def conversations(turns: tuple[Turn, ...], rng: np.random.Generator, joined: float = 0.2) -> list[list[Turn]]:
@@ -108,10 +107,22 @@ def weighted_loss(
 
 
 class RowLoss:
-    """The loss of one stage: frozen encoder blocks without gradient, the rest as requires_grad says."""
+    """The loss of one stage: frozen encoder blocks without gradient, the rest as requires_grad says.
 
-    def __init__(self, model: BelleVL, slot: int, *, pictures: bool = True, compiled: bool = True) -> None:
-        self.model, self.slot, self.pictures = model, slot, pictures
+    With a `reader` the picture's tokens go on learning their dense targets, READER_SHARE of the whole: otherwise
+    they forget where they look while the answers are not yet right often enough to hold them.
+    """
+
+    def __init__(
+        self,
+        model: BelleVL,
+        slot: int,
+        *,
+        pictures: bool = True,
+        compiled: bool = True,
+        reader: DenseHead | None = None,
+    ) -> None:
+        self.model, self.slot, self.pictures, self.reader = model, slot, pictures, reader
         self._encode = torch.compile(self._patches) if compiled else self._patches
         self._rest = torch.compile(self._loss) if compiled else self._loss
 
@@ -122,28 +133,20 @@ class RowLoss:
                 with torch.no_grad():
                     patches = self._encode(batch["pictures"])
             sees = batch["sees"] if self.pictures else torch.zeros_like(batch["sees"])
-            loss, right = self._rest(
-                patches,
-                batch["ids"],
-                batch["positions"],
-                batch["groups"],
-                sees,
-                batch["slots"],
-                batch["weights"],
-                batch["decides"],
-            )
-        return loss, {"decided": float(right)}
+            loss, figures = self._rest(patches, {n: t for n, t in batch.items() if n != "pictures"} | {"sees": sees})
+        return loss, {name: float(value) for name, value in figures.items()}
 
     def _patches(self, pictures: Tensor) -> Tensor:
         return self.model.transformer.visual.encode_patches(normalise(pictures))
 
-    def _loss(
-        self, patches: Tensor | None, ids: Tensor, positions: Tensor, groups: Tensor, sees: Tensor, slots: Tensor,
-        weights: Tensor, decides: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        visual = self.model.transformer.visual
-        features = None
-        if patches is not None:
-            features = visual.ln_post(visual.attn_pool(patches)) @ visual.proj
-        hidden = hidden_states(self.model, ids, positions, row_mask(groups, sees), features, self.slot)
-        return weighted_loss(answer_logits(self.model, hidden, slots), ids, slots, weights, decides)
+    def _loss(self, patches: Tensor | None, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        features = None if patches is None else picture_tokens(self.model.transformer.visual, patches)
+        mask = row_mask(batch["groups"], batch["sees"])
+        hidden = hidden_states(self.model, batch["ids"], batch["positions"], mask, features, self.slot)
+        logits = answer_logits(self.model, hidden, batch["slots"])
+        loss, right = weighted_loss(logits, batch["ids"], batch["slots"], batch["weights"], batch["decides"])
+        figures = {"answers": loss.detach(), "decided": right}
+        if self.reader is not None and features is not None:
+            read, seen = head_loss(self.reader(features), batch)
+            return loss + READER_SHARE * read, figures | {name: seen[name] for name in ("accuracy", "box", "place")}
+        return loss, figures

@@ -82,7 +82,7 @@ class Mix:
 
     `questions` replaces the weights of the named question kinds; with `only_listed` every kind that is
     not named is never asked. `shape_share` is the share of shapes among objects, `scene_share` of
-    procedural scenes behind spatial and count pictures, `max_objects` caps spatial pictures.
+    procedural scenes behind spatial and count pictures, spatial pictures show `min_objects` to `max_objects`.
     """
 
     spatial: float = 0.36
@@ -92,6 +92,7 @@ class Mix:
     text: float = 0.15
     shape_share: float = 0.5
     scene_share: float = 0.3
+    min_objects: int = 1
     max_objects: int = 4
     styles: tuple[str, ...] = drawing.TRAINED_STYLES
     questions: tuple[tuple[str, float], ...] = field(default=())
@@ -330,5 +331,5 @@ def draw_scene(
     elif kind == "scene":
         items = _spatial_items(rng, split, mix, 0, 3)
     else:
-        items = _spatial_items(rng, split, mix, 1, mix.max_objects)
+        items = _spatial_items(rng, split, mix, mix.min_objects, mix.max_objects)
     return compose(rng, items, scene_id, size=size, places=places, kind=kind, split=split)

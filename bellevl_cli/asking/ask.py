@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from bellevl import __version__
 from bellevl.errors import CheckpointError
 
-from . import guard
-from .clean import AnswerText, clean_line, json_line, typed_text
-from .exits import UsageError
-from .options import ModelOptions, SamplingOptions
-from .pictures import AskedPicture, is_picture_name, is_picture_path, open_asked
-from .preflight import Memory, readable_bytes
-from .render import Renderer
-from .session import Plan, Session, answer_tokens, last_piece, load, plan
-from .words import say
+from .. import guard
+from ..exits import UsageError
+from ..options import ModelOptions, SamplingOptions
+from ..pictures.asked import AskedPicture, is_picture_name, is_picture_path, open_asked
+from ..preflight import Memory, readable_bytes
+from ..screen.clean import AnswerText, clean_line, json_line, typed_text
+from ..screen.render import Renderer
+from ..session import Plan, Session, answer_tokens, last_piece, load, plan
+from ..words import say
 
 if TYPE_CHECKING:
     from bellevl.chat import Piece

@@ -10,12 +10,12 @@ from bellevl.config import read_config
 from bellevl.errors import QuantizeError
 from bellevl.sizes import weight_bytes
 
-from . import guard
-from .clean import clean_line, typed_text
-from .exits import INTERRUPTED, LeaveError
-from .preflight import readable_bytes
-from .render import Renderer
-from .words import say
+from .. import guard
+from ..exits import INTERRUPTED, LeaveError
+from ..preflight import readable_bytes
+from ..screen.clean import clean_line, typed_text
+from ..screen.render import Renderer
+from ..words import say
 
 if TYPE_CHECKING:
     from quantize.progress import Progress

@@ -11,8 +11,8 @@ import sys
 import time
 from typing import TextIO
 
+from ..words import say
 from .clean import clean, clean_line
-from .words import say
 
 #: Seconds between two stage lines where they cannot be rewritten.
 QUIET_SECONDS = 5.0

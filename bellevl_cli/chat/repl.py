@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from bellevl.errors import BellevlError, CheckpointError
 
-from . import commands, guard
-from .ask import settled, start, with_seed
-from .clean import AnswerText
-from .exits import MEMORY, LeaveError, describe, exit_code
-from .options import ModelOptions, SamplingOptions
-from .pictures import AskedPicture, open_asked
-from .render import Renderer
-from .session import Plan, Session, last_piece, plan, window
-from .words import say
+from .. import guard
+from ..asking.ask import settled, start, with_seed
+from ..exits import MEMORY, LeaveError, describe, exit_code
+from ..options import ModelOptions, SamplingOptions
+from ..pictures.asked import AskedPicture, open_asked
+from ..screen.clean import AnswerText
+from ..screen.render import Renderer
+from ..session import Plan, Session, last_piece, plan, window
+from ..words import say
+from . import slash
 
 if TYPE_CHECKING:
     from bellevl.chat import Piece
@@ -140,9 +141,9 @@ class ChatLoop:
 
     def handle(self, text: str) -> None:
         """Does what a line means."""
-        line = commands.parse(text)
+        line = slash.parse(text)
         if line.kind == "command":
-            commands.run(self, line)
+            slash.run(self, line)
         elif line.kind == "picture":
             if self.attach(line.name) and line.text:
                 self.ask(line.text)

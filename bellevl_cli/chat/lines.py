@@ -15,11 +15,11 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.output import create_output
 from prompt_toolkit.utils import is_dumb_terminal
 
-from .clean import read_text, typed_text
-from .commands import COMMANDS, find
-from .pictures import is_picture_name
-from .settings import private_file, state_folder, switched_on
-from .words import say
+from ..pictures.asked import is_picture_name
+from ..screen.clean import read_text, typed_text
+from ..settings import private_file, state_folder, switched_on
+from ..words import say
+from .slash import COMMANDS, find
 
 
 class Lines(Protocol):

@@ -8,14 +8,14 @@ from typing import Any
 from bellevl.config import read_json
 from bellevl.sizes import cache_bytes, count_parameters, weight_bytes
 
-from . import guard
-from .clean import clean_line, json_line, typed_text
-from .options import ModelOptions
-from .preflight import readable_bytes
-from .render import Renderer
-from .session import Plan, plan
-from .table import table_lines
-from .words import say
+from .. import guard
+from ..options import ModelOptions
+from ..preflight import readable_bytes
+from ..screen.clean import clean_line, json_line, typed_text
+from ..screen.render import Renderer
+from ..screen.table import table_lines
+from ..session import Plan, plan
+from ..words import say
 
 
 def run(model: Path | None, as_json: bool, renderer: Renderer | None = None) -> None:

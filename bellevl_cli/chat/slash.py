@@ -13,8 +13,8 @@ from typing import Protocol
 
 from bellevl.picture_files import nearest_name
 
-from .pictures import is_picture_name, is_picture_path, split_picture
-from .words import say
+from ..pictures.asked import is_picture_name, is_picture_path, split_picture
+from ..words import say
 
 
 class Loop(Protocol):

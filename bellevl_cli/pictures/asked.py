@@ -16,7 +16,7 @@ from bellevl.errors import PictureError
 from bellevl.image import LONGEST_STREAM, Picture, open_picture
 from bellevl.picture_files import QUOTES, find_picture, name_readings
 
-from .clean import clean_line, typed_text
+from ..screen.clean import clean_line, typed_text
 
 STDIN = "-"
 

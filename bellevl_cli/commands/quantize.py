@@ -1,0 +1,37 @@
+"""The options of `bellevl quantize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..options import Debug, SampleSeed
+from ..words import say
+
+
+def quantize(
+    source: Annotated[
+        Path, typer.Argument(help=say("help.source"), metavar=say("help.name_source"), show_default=False)
+    ],
+    target: Annotated[
+        Path, typer.Argument(help=say("help.target"), metavar=say("help.name_target"), show_default=False)
+    ],
+    calibration: Annotated[
+        Path | None, typer.Option(help=say("help.calibration"), metavar="PATH", show_default=False)
+    ] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help=say("help.group_size"), metavar="N", show_default=False)
+    ] = None,
+    asym: Annotated[bool, typer.Option("--asym", help=say("help.asym"), show_default=False)] = False,
+    act_order: Annotated[bool, typer.Option("--act-order", help=say("help.act_order"), show_default=False)] = False,
+    damp: Annotated[float | None, typer.Option(help=say("help.damp"), metavar="X", show_default=False)] = None,
+    samples: Annotated[int | None, typer.Option(help=say("help.samples"), metavar="N", show_default=False)] = None,
+    seqlen: Annotated[int | None, typer.Option(help=say("help.seqlen"), metavar="N", show_default=False)] = None,
+    seed: SampleSeed = None,
+    debug: Debug = False,
+) -> None:
+    from ..models.quantizing import QuantizeOptions, run
+
+    run(QuantizeOptions(source, target, calibration, group_size, asym, act_order, damp, samples, seqlen, seed))
