@@ -173,8 +173,8 @@ PLAN = (
     Stage("settle", Schedule(1200, matrix_lr=1.6e-3, other_lr=1.2e-3, warmup=20, decay=0.9, until=515), 32, SETTLE, 6),
     Stage("places", Schedule(700, matrix_lr=1.1e-3, other_lr=8e-4, warmup=10, decay=1.0), 32, PLACES, 7),
     Stage("tokens", Schedule(700, matrix_lr=2.5e-3, other_lr=1.5e-3, warmup=20, decay=0.8), 96, DENSE, 8),
-    Stage("bind", Schedule(1000, matrix_lr=2e-3, other_lr=1.5e-3, warmup=20, decay=0.35), 32, BIND, 9, reader=True),
-    Stage("blend", Schedule(1500, matrix_lr=1.5e-3, other_lr=1.1e-3, warmup=20, decay=0.8), 32, BLEND, 10, reader=True),
+    Stage("bind", Schedule(700, matrix_lr=2e-3, other_lr=1.5e-3, warmup=20, decay=0.35), 32, BIND, 9, reader=True),
+    Stage("blend", Schedule(1100, matrix_lr=1.5e-3, other_lr=1.1e-3, warmup=20, decay=0.8), 32, BLEND, 10, reader=True),
 )
 
 
@@ -195,6 +195,21 @@ def start_model(stage: Stage, folder: Path, tokenizer: Tokenizer) -> BelleVL:
     if before:
         model.load_state_dict(load_file(folder / before[-1] / "model.safetensors"))
     return model.train()
+
+
+def start_reader(stage: Stage, folder: Path, width: int) -> DenseHead:
+    """The head that reads the picture's tokens, as the nearest stage before left it; a fresh one where none did."""
+    reader = DenseHead(width)
+    names = [s.name for s in PLAN]
+    for before in reversed(names[: names.index(stage.name)]):
+        state = folder / f"{before}.state.pt"
+        module = torch.load(state, map_location="cpu", weights_only=True)["module"] if state.is_file() else {}
+        for prefix in ("reader.", "tokens."):
+            found = {name.removeprefix(prefix): t for name, t in module.items() if name.startswith(prefix)}
+            if found:
+                reader.load_state_dict(found)
+                return reader
+    return reader
 
 
 def nano_config_of(tokenizer: Tokenizer) -> ModelConfig:
@@ -225,7 +240,7 @@ def job_of(stage: Stage, model: BelleVL, folder: Path, tokenizer: Tokenizer, com
         return loader(row_batches, first, stage.batch, stage.mix, stage.seed, tokenizer, queries, stage.reader)
 
     slot = picture_column(tokenizer, queries)
-    reader = DenseHead(model.config.hidden_size) if stage.reader else None
+    reader = start_reader(stage, folder, model.config.hidden_size) if stage.reader else None
     loss = RowLoss(model, slot, pictures=stage.name != "text", compiled=compiled, reader=reader)
     module = model if reader is None else nn.ModuleDict({"model": model, "reader": reader})
     return Job(stage.name, module, stage.schedule, rows, loss, folder)

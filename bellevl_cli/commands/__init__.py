@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import typer
+
 from .ask import ask
 from .chat import chat
 from .doctor import doctor
@@ -12,3 +14,6 @@ from .show import show
 
 #: In the order of `bellevl --help`. A command's line there is the message "help.NAME".
 COMMANDS: tuple[Callable[..., None], ...] = (ask, chat, quantize, show, doctor)
+
+#: Commands that have commands of their own, made with `parser.new_group`.
+GROUPS: tuple[typer.Typer, ...] = ()
