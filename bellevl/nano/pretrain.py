@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model import BelleVL
+from ..tokenizer import Tokenizer
 from ..vision import VisionTransformer
-from .world import Mix, Scene, draw_scene
+from .world import Mix, Scene, draw_scene, names
 from .world.targets import n_classes, n_colours, n_scenes, patch_targets
 
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))
@@ -68,6 +69,42 @@ class DenseVision(nn.Module):
 def picture_tokens(tower: VisionTransformer, patches: Tensor) -> Tensor:
     """Encoded patches [B, P, W] -> what the language model sees [B, Q, C]."""
     return tower.ln_post(tower.attn_pool(patches)) @ tower.proj
+
+
+class WordHead(nn.Module):
+    """Which words a picture token is nearest to, by the cosine to the language model's own embeddings.
+
+    Where a token lies near the words for what it shows, one rule (look for what is like this word) finds every
+    named thing. Without it each name has to learn its own way, and questions about one of several things stay at the
+    guess: the answer was that of another thing in nine of ten errors.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.5))
+        nouns = [*names.SHAPES, *names.EMOJI]
+        words = [(n.zh, n.en) for n in nouns] + [(c, "") for c in names.CHARACTERS]
+        self.register_buffer("classes", _word_shares(words, tokenizer, vocab_size), persistent=False)
+        colours = [(c.zh, c.en) for c in names.COLOURS]
+        self.register_buffer("colours", _word_shares(colours, tokenizer, vocab_size), persistent=False)
+
+    def forward(self, tokens: Tensor, embeddings: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """tokens [B, P, C], embeddings [V, C] -> the cross entropy over the tokens that show something."""
+        likeness = F.normalize(tokens.float(), dim=-1) @ F.normalize(embeddings.float(), dim=-1).T
+        wanted = self.classes[batch["classes"]] + self.colours[batch["colours"]]
+        each = -(wanted * (likeness * self.scale.exp()).log_softmax(-1)).sum(-1)
+        return _mean(each, batch["occupied"].float())
+
+
+def _word_shares(words: list[tuple[str, str]], tokenizer: Tokenizer, vocab_size: int) -> Tensor:
+    """[1 + N, V]: nothing, then for each (Chinese, English) its tokens' shares of one, English at half the weight."""
+    table = torch.zeros(1 + len(words), vocab_size)
+    for row, (chinese, english) in zip(table[1:], words, strict=True):
+        for token in tokenizer.encode(chinese):
+            row[token] += 1.0
+        for token in tokenizer.encode(f" {english}") if english else []:
+            row[token] += 0.5
+    return table / table.sum(-1, keepdim=True).clamp(min=1)
 
 
 def dense_batches(first: int, size: int, mix: Mix, seed: int) -> Iterator[dict[str, np.ndarray]]:

@@ -9,6 +9,10 @@
     places   the same, mostly about where things are and how they lie to each other
     tokens   encoder and resampler, dense targets: each token of the picture learns to say what it shows, and where
     bind     stage 2 again, on the new tokens: where things are and how they lie to each other
+    words    the same, the picture's tokens drawn near the words for what they show
+    points   the same, two heads are told what each name stands for
+    named    the same, what they fetch must hold the thing's box, and answers say again what they are about
+    recall   the same, two heads look back at the names said last where an answer decides
     blend    the same with every kind of question back in, while the learning rate falls
 
 Each stage starts from the one before and resumes where it was stopped. FOLDER/<stage> is a checkpoint.
@@ -33,7 +37,8 @@ from ..model import BelleVL
 from ..tokenizer import Tokenizer
 from ..training.loop import Job, Progress, Schedule, train
 from ..training.stages import freeze_for_stage
-from .pretrain import DenseHead, dense_batches, dense_loss, vision_of
+from .pointing import PointingHead
+from .pretrain import DenseHead, WordHead, dense_batches, dense_loss, vision_of
 from .recipe import nano_config, new_model
 from .tune import RowLoss, row_batches
 from .world import Mix
@@ -154,7 +159,8 @@ BLEND = Mix(
 
 @dataclass(frozen=True)
 class Stage:
-    """One line of the plan. `reader`: the picture's tokens go on learning their dense targets."""
+    """One line of the plan. `reader`: the picture's tokens go on learning their dense targets; `words`: and to lie near
+    the words for them; `points`: two heads learn to look from a name at what it stands for."""
 
     name: str
     schedule: Schedule
@@ -162,6 +168,8 @@ class Stage:
     mix: Mix
     seed: int
     reader: bool = False
+    words: bool = False
+    points: bool = False
 
 
 PLAN = (
@@ -173,8 +181,19 @@ PLAN = (
     Stage("settle", Schedule(1200, matrix_lr=1.6e-3, other_lr=1.2e-3, warmup=20, decay=0.9, until=515), 32, SETTLE, 6),
     Stage("places", Schedule(700, matrix_lr=1.1e-3, other_lr=8e-4, warmup=10, decay=1.0), 32, PLACES, 7),
     Stage("tokens", Schedule(700, matrix_lr=2.5e-3, other_lr=1.5e-3, warmup=20, decay=0.8), 96, DENSE, 8),
-    Stage("bind", Schedule(700, matrix_lr=2e-3, other_lr=1.5e-3, warmup=20, decay=0.35), 32, BIND, 9, reader=True),
-    Stage("blend", Schedule(1100, matrix_lr=1.5e-3, other_lr=1.1e-3, warmup=20, decay=0.8), 32, BLEND, 10, reader=True),
+    Stage(
+        "bind",
+        Schedule(900, matrix_lr=1.5e-3, other_lr=1.1e-3, warmup=20, decay=0.8, until=433),
+        32,
+        BIND,
+        9,
+        reader=True,
+    ),
+    Stage("words", Schedule(900, 1.5e-3, 1.1e-3, warmup=20, decay=0.5, until=692), 32, BIND, 10, True, True),
+    Stage("points", Schedule(600, 1.6e-3, 1.2e-3, warmup=20, decay=0.6, until=434), 32, BIND, 11, True, True, True),
+    Stage("named", Schedule(450, 1.8e-3, 1.3e-3, warmup=20, decay=0.5, until=299), 32, BIND, 12, True, True, True),
+    Stage("recall", Schedule(400, 1.8e-3, 1.3e-3, warmup=20, decay=0.6), 32, BIND, 13, True, True, True),
+    Stage("blend", Schedule(600, 1.4e-3, 1e-3, warmup=20, decay=0.85), 32, BLEND, 14, True, True, True),
 )
 
 
@@ -197,19 +216,17 @@ def start_model(stage: Stage, folder: Path, tokenizer: Tokenizer) -> BelleVL:
     return model.train()
 
 
-def start_reader(stage: Stage, folder: Path, width: int) -> DenseHead:
-    """The head that reads the picture's tokens, as the nearest stage before left it; a fresh one where none did."""
-    reader = DenseHead(width)
+def take_over(head: nn.Module, prefixes: tuple[str, ...], stage: Stage, folder: Path) -> None:
+    """A head that is thrown away in the end, as the nearest stage before left it; it stays fresh where none had it."""
     names = [s.name for s in PLAN]
     for before in reversed(names[: names.index(stage.name)]):
         state = folder / f"{before}.state.pt"
         module = torch.load(state, map_location="cpu", weights_only=True)["module"] if state.is_file() else {}
-        for prefix in ("reader.", "tokens."):
+        for prefix in prefixes:
             found = {name.removeprefix(prefix): t for name, t in module.items() if name.startswith(prefix)}
             if found:
-                reader.load_state_dict(found)
-                return reader
-    return reader
+                head.load_state_dict(found)
+                return
 
 
 def nano_config_of(tokenizer: Tokenizer) -> ModelConfig:
@@ -237,12 +254,23 @@ def job_of(stage: Stage, model: BelleVL, folder: Path, tokenizer: Tokenizer, com
         model.transformer.visual.requires_grad_(False)
 
     def rows(first: int) -> Any:
-        return loader(row_batches, first, stage.batch, stage.mix, stage.seed, tokenizer, queries, stage.reader)
+        return loader(
+            row_batches, first, stage.batch, stage.mix, stage.seed, tokenizer, queries, stage.reader, stage.points
+        )
 
     slot = picture_column(tokenizer, queries)
-    reader = start_reader(stage, folder, model.config.hidden_size) if stage.reader else None
-    loss = RowLoss(model, slot, pictures=stage.name != "text", compiled=compiled, reader=reader)
-    module = model if reader is None else nn.ModuleDict({"model": model, "reader": reader})
+    width = model.config.hidden_size
+    heads: dict[str, nn.Module] = {}
+    if stage.reader:
+        heads["reader"] = DenseHead(width)
+    if stage.words:
+        heads["words"] = WordHead(tokenizer, model.config.vocab_size)
+    if stage.points:
+        heads["pointing"] = PointingHead(width)
+    for name, head in heads.items():
+        take_over(head, (f"{name}.", "tokens.") if name == "reader" else (f"{name}.",), stage, folder)
+    loss = RowLoss(model, slot, pictures=stage.name != "text", compiled=compiled, **heads)  # type: ignore[arg-type]
+    module = nn.ModuleDict({"model": model, **heads}) if heads else model
     return Job(stage.name, module, stage.schedule, rows, loss, folder)
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..model import BelleVL
 from ..tokenizer import Tokenizer
-from .pretrain import DenseHead, dense_targets, head_loss, normalise, picture_tokens
+from .pointing import NOWHERE, Pointer, PointingHead
+from .pretrain import DenseHead, WordHead, dense_targets, head_loss, normalise, picture_tokens
 from .questions import Turn, ask
 from .rows import Row, RowBuilder, stack
 from .world import Mix, Scene, draw_scene
@@ -22,6 +23,8 @@ from .world import Mix, Scene, draw_scene
 ROOM = 256
 ANSWER_ROOM = 112
 READER_SHARE = 0.2
+WORD_SHARE = 0.2
+POINTING_SHARE = 0.2
 
 
 def row_batches(
@@ -32,15 +35,25 @@ def row_batches(
     tokenizer: Tokenizer,
     n_queries: int,
     dense: bool = False,
+    points: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batch after batch of packed rows and their pictures, from number `first` on; `dense`: with dense targets."""
+    """Batch after batch of packed rows and their pictures, from number `first` on; `dense`: with dense targets,
+    `points`: with what each name stands for."""
     builder = RowBuilder(tokenizer, n_queries)
+    pointer = Pointer(tokenizer)
     number = first
     while True:
         rng = np.random.default_rng((seed, number))
         rows, scenes = zip(*(one_row(rng, mix, builder) for _ in range(size)), strict=True)
         batch = stack(list(rows), ANSWER_ROOM) | {"pictures": np.stack([np.asarray(s.picture) for s in scenes])}
-        yield batch | dense_targets(scenes) if dense else batch
+        if dense:
+            batch |= dense_targets(scenes)
+        if points:
+            found = [pointer(*row) for row in zip(batch["ids"], batch["classes"], batch["colours"], strict=True)]
+            batch["points"] = np.where(np.stack(found), 0, NOWHERE).astype(np.float32)
+            said = [pointer.recalls(*row) for row in zip(batch["ids"], batch["groups"], batch["slots"], strict=True)]
+            batch["recalls"] = np.stack(said)
+        yield batch
         number += 1
 
 
@@ -84,10 +97,15 @@ def hidden_states(
     model: BelleVL, ids: Tensor, positions: Tensor, mask: Tensor, features: Tensor | None, slot: int
 ) -> Tensor:
     """Packed rows [B, T] through the language model, features [B, Q, C] in the columns behind `slot`."""
+    return model.decode_hidden(embeddings(model, ids, features, slot), positions=positions, mask=mask)
+
+
+def embeddings(model: BelleVL, ids: Tensor, features: Tensor | None, slot: int) -> Tensor:
+    """What enters the first block [B, T, C]."""
     x = model.transformer.wte(ids)
-    if features is not None:
-        x = torch.cat((x[:, : slot + 1], features.to(x.dtype), x[:, slot + 1 + features.shape[1] :]), dim=1)
-    return model.decode_hidden(x, positions=positions, mask=mask)
+    if features is None:
+        return x
+    return torch.cat((x[:, : slot + 1], features.to(x.dtype), x[:, slot + 1 + features.shape[1] :]), dim=1)
 
 
 def answer_logits(model: BelleVL, hidden: Tensor, slots: Tensor) -> Tensor:
@@ -110,7 +128,8 @@ class RowLoss:
     """The loss of one stage: frozen encoder blocks without gradient, the rest as requires_grad says.
 
     With a `reader` the picture's tokens go on learning their dense targets, READER_SHARE of the whole: otherwise
-    they forget where they look while the answers are not yet right often enough to hold them.
+    they forget where they look while the answers are not yet right often enough to hold them. With `words` they also
+    stay near the words for what they show; with `pointing` names look at what they stand for.
     """
 
     def __init__(
@@ -121,8 +140,11 @@ class RowLoss:
         pictures: bool = True,
         compiled: bool = True,
         reader: DenseHead | None = None,
+        words: WordHead | None = None,
+        pointing: PointingHead | None = None,
     ) -> None:
-        self.model, self.slot, self.pictures, self.reader = model, slot, pictures, reader
+        self.model, self.slot, self.pictures = model, slot, pictures
+        self.reader, self.words, self.pointing = reader, words, pointing
         self._encode = torch.compile(self._patches) if compiled else self._patches
         self._rest = torch.compile(self._loss) if compiled else self._loss
 
@@ -142,11 +164,20 @@ class RowLoss:
     def _loss(self, patches: Tensor | None, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         features = None if patches is None else picture_tokens(self.model.transformer.visual, patches)
         mask = row_mask(batch["groups"], batch["sees"])
-        hidden = hidden_states(self.model, batch["ids"], batch["positions"], mask, features, self.slot)
+        x = embeddings(self.model, batch["ids"], features, self.slot)
+        if self.pointing is None:
+            hidden, away = self.model.decode_hidden(x, positions=batch["positions"], mask=mask), {}
+        else:
+            hidden, away = self.pointing(self.model, x, batch, mask, self.slot)
         logits = answer_logits(self.model, hidden, batch["slots"])
         loss, right = weighted_loss(logits, batch["ids"], batch["slots"], batch["weights"], batch["decides"])
         figures = {"answers": loss.detach(), "decided": right}
         if self.reader is not None and features is not None:
             read, seen = head_loss(self.reader(features), batch)
-            return loss + READER_SHARE * read, figures | {name: seen[name] for name in ("accuracy", "box", "place")}
+            loss, figures = loss + READER_SHARE * read, figures | {"read": seen["accuracy"], "place": seen["place"]}
+        if self.words is not None and features is not None:
+            named = self.words(features, self.model.transformer.wte.weight, batch)
+            loss, figures = loss + WORD_SHARE * named, figures | {"words": named.detach()}
+        for name, value in away.items():
+            loss, figures = loss + POINTING_SHARE * value, figures | {name: value.detach()}
         return loss, figures

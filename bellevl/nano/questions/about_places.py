@@ -37,7 +37,7 @@ def position(scene: Scene, rng: Rng) -> Draft | None:
     if not options or (scene.kind == "single" and coin(rng, 0.85)):
         return None  # a large single thing is nearly always in the middle
     target, thing = pick(rng, options)
-    return Draft("position", word(rng, "position", t=target.zh), in_zone(thing), target)
+    return Draft("position", word(rng, "position", t=target.zh), target.zh + in_zone(thing), target)
 
 
 def _alone_in(scene: Scene, zone: int) -> Thing | None:
@@ -84,7 +84,7 @@ def relation(scene: Scene, rng: Rng) -> Draft | None:
         return None
     a, b, sideways, true = found
     question = word(rng, "relation_x" if sideways else "relation_y", t=a.zh, u=b.zh)
-    return Draft("relation", question, f"在⟦{true}⟧。")
+    return Draft("relation", question, f"{a.zh}在{b.zh}的⟦{true}⟧。")
 
 
 def _claimed_relation(rng: Rng, true: str) -> str:
