@@ -21,13 +21,18 @@ ROOT = Path(__file__).parents[1]
 FLOAT = ROOT / "models" / "nano"
 EXAMPLES = ROOT / "examples"
 
-#: Deciding words right on held-out pictures, at least; on 400 pictures, see accuracy.json. What is not here (where
-#: things are to each other, boxes, reading) it does not do reliably, and the demo does not ask it.
-REACHED = {"scene": 0.95, "name": 0.9, "exist_yn": 0.8, "exist_zh": 0.75, "exist_en": 0.7, "colour": 0.8, "shape": 0.7}
+#: Deciding words right on held-out pictures, at least, on the 400 pictures of accuracy.json.
+REACHED = {
+    "scene": 0.95, "name": 0.95, "colour": 0.9, "shape": 0.9, "position": 0.9, "relation": 0.9,
+    "exist_yn": 0.9, "exist_zh": 0.85, "exist_en": 0.9,
+}  # fmt: skip
+
+#: Fewer pictures scatter more: two standard errors of 60 answers at nine of ten right.
+SCATTER = 0.08
 
 #: A mix in which every kind above comes up often.
 ASKED = Mix(
-    spatial=0.3, count=0.1, single=0.3, scene=0.3, text=0.0,
+    spatial=0.45, count=0.05, single=0.25, scene=0.25, text=0.0,
     questions=tuple((kind, 1.0) for kind in REACHED), only_listed=True,
 )  # fmt: skip
 
@@ -44,7 +49,7 @@ def test_it_can_do_what_its_card_says(lines: dict[str, Line], kind: str) -> None
     """On fresh held-out pictures the int4 model decides this kind of question well, and far better than by guessing."""
     line = lines[kind]
     assert line.answers >= 20
-    assert line.decided >= REACHED[kind]
+    assert line.decided >= REACHED[kind] - SCATTER
     assert line.decided > line.guess + 0.15
 
 
