@@ -7,19 +7,14 @@ boxes. A model's box that makes no sense is listed, never an error. Knows no tok
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from PIL import Image, ImageDraw, ImageFont
 
 #: Coordinates are thousandths of the picture's sides; 1000 is the far edge.
 FULL = 1000
 
 #: No coordinates are longer. What is, was never a box, and is shown as text.
 LONGEST_COORDINATES = 80
-
-COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324")
 
 _TAG = re.compile(r"</?(?:ref|box|quad)>")
 _TAGS = tuple(f"<{slash}{name}>" for name in ("ref", "box", "quad") for slash in ("", "/"))
@@ -153,23 +148,6 @@ def latest_picture(response: str, questions: Sequence[str]) -> str | None:
     return None
 
 
-def draw_boxes(image: Image.Image, boxes: Iterable[Box]) -> Image.Image:
-    """A copy of `image` with each box and its label, one colour for all boxes of a label."""
-    drawn = image.convert("RGB")
-    if drawn is image:
-        drawn = image.copy()
-    draw = ImageDraw.Draw(drawn)
-    side = (drawn.width * drawn.height) ** 0.5
-    font = _font(max(round(side / 30), 12))
-    colours: dict[str, str] = {}
-    for number, box in enumerate(boxes, start=1):
-        colour = colours.setdefault(box.label, COLOURS[len(colours) % len(COLOURS)])
-        corners = box.pixels(drawn.width - 1, drawn.height - 1)
-        draw.rectangle(corners, outline=colour, width=max(round(side / 250), 2))
-        _write(draw, (drawn.width, drawn.height), corners, _caption(box.label, number, font), font, colour)
-    return drawn
-
-
 def _rectangle(coordinates: str, name: str) -> tuple[int, int, int, int] | None:
     """The rectangle around the points, inside of the picture. None: these are no points."""
     found = _POINTS[name].fullmatch(coordinates.translate(_PLAIN))
@@ -186,39 +164,3 @@ def _beginning_of_tag(text: str) -> int:
     if start < 0:
         return 0
     return len(text) - start if any(tag.startswith(text[start:]) for tag in _TAGS) else 0
-
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-def _font(size: int) -> Font:
-    """The package's Chinese font, or Pillow's own where the package was installed without it."""
-    path = Path(__file__).parent / "nano" / "world" / "atlas" / "cjk-sans.otf"
-    try:
-        return ImageFont.truetype(str(path), size)
-    except OSError:
-        return ImageFont.load_default(size)
-
-
-def _caption(label: str, number: int, font: Font) -> str:
-    """Label and number; the number alone where the font lacks a character of the label."""
-    blank = bytes(font.getmask("\uffff"))
-    if any(bytes(font.getmask(c)) == blank for c in label if not c.isspace()):
-        return f"[{number}]"
-    return f"{label}[{number}]"
-
-
-def _write(
-    draw: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    corners: tuple[int, int, int, int],
-    text: str,
-    font: Font,
-    colour: str,
-) -> None:
-    """White text on `colour` at the box's upper left corner, moved so that all of it is in the picture."""
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    x = max(min(corners[0], size[0] - int(right - left) - 4), 0)
-    y = max(min(corners[1], size[1] - int(bottom - top) - 4), 0)
-    draw.rectangle((x, y, x + right - left + 4, y + bottom - top + 4), fill=colour)
-    draw.text((x + 2 - left, y + 2 - top), text, font=font, fill="white")

@@ -1,4 +1,4 @@
-"""Pictures: open, refuse bad files, turn upright, put on white, and the pixels that a vision encoder takes.
+"""Pictures: open, refuse bad files, turn upright, put on paper, and the pixels that a vision encoder takes.
 
 `open_picture` makes of any picture what a person sees in it. `preprocess` is the published arithmetic alone,
 which neither turns nor mattes. Knows no model but for the mean and deviation of its pixels; imports torch
@@ -8,6 +8,7 @@ only when pixels are asked for, so a bad file is refused at once.
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import warnings
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageColor
 
 from .errors import PictureError
 from .picture_files import find_picture
@@ -33,7 +34,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 #: More pixels than this are refused from the header alone: Pillow's limit against decompression bombs.
 MOST_PIXELS = 178_956_970
 
-#: A JPEG above this many pixels is decoded at half its width and height; a model sees 448 x 448 of it.
+#: A JPEG above this many pixels is decoded at a half, a quarter or an eighth of its width and height.
 DRAFT_ABOVE = 40_000_000
 
 #: Bytes taken from a stream, which has no size to look at first.
@@ -78,9 +79,9 @@ _UPRIGHT = {
 class Picture:
     """A picture as a person sees it.
 
-    `image` is RGB, upright, on white. `size` is (width, height) of the whole upright picture in pixels, also
-    where `image` was decoded smaller. `notes` say what was done to it: "turned", "matte", "depth", "colours",
-    "frame", "reduced". `orientation` is the EXIF value the file had (1: upright already).
+    `image` is RGB, upright, on white or the matte that was chosen. `size` is (width, height) of the whole upright
+    picture in pixels, also where `image` was decoded smaller. `notes` say what was done to it: "turned", "matte",
+    "depth", "colours", "frame", "reduced". `orientation` is the EXIF value the file had (1: upright already).
     """
 
     image: Image.Image
@@ -91,23 +92,42 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def open_picture(source: str | os.PathLike[str] | BinaryIO | Image.Image | Picture) -> Picture:
+@dataclass(frozen=True)
+class Opening:
+    """What a person may choose about opening a picture.
+
+    `frame` of an animation or a file of several pages, from 1. `matte` is the colour under transparent parts, a name
+    or #rrggbb. `allow_huge` opens pictures above MOST_PIXELS: for files that are trusted, the memory is the reader's.
+    """
+
+    frame: int = 1
+    matte: str = "white"
+    allow_huge: bool = False
+
+
+AS_IT_IS = Opening()
+
+
+def open_picture(
+    source: str | os.PathLike[str] | BinaryIO | Image.Image | Picture, opening: Opening = AS_IT_IS
+) -> Picture:
     """A picture from a file (by content, whatever its name), a binary stream or a PIL image.
 
-    Raises PictureError when it is missing, a folder, not readable, empty, no picture, damaged or too large.
+    Raises PictureError when it is missing, a folder, not readable, empty, no picture, damaged or too large, when it
+    has no such frame, and for a matte that is no colour.
     """
     if isinstance(source, Image.Image):
-        return _finish(source, None, "-")
+        return _finish(source, None, "-", opening)
     if isinstance(source, Picture):
         return source
     if isinstance(source, (str, os.PathLike)):
         path = find_picture(source)
         if path.is_fifo():
             with _reading(path), path.open("rb") as pipe:
-                return _decode(_buffer(pipe, str(path)), path, str(path))
+                return _decode(_buffer(pipe, str(path)), path, str(path), opening)
         with _reading(path), path.open("rb") as file:
-            return _decode(file, path, str(path))
-    return _decode(_buffer(source, "-"), None, "-")
+            return _decode(file, path, str(path), opening)
+    return _decode(_buffer(source, "-"), None, "-", opening)
 
 
 def preprocess(image: Image.Image, image_size: int) -> torch.Tensor:
@@ -142,7 +162,7 @@ def _buffer(stream: BinaryIO, name: str) -> io.BytesIO:
     return io.BytesIO(data)
 
 
-def _decode(file: BinaryIO, path: Path | None, name: str) -> Picture:
+def _decode(file: BinaryIO, path: Path | None, name: str, opening: Opening) -> Picture:
     """Header first: what it says is checked before a pixel is decoded."""
     head = file.read(64)
     if not head:
@@ -150,16 +170,29 @@ def _decode(file: BinaryIO, path: Path | None, name: str) -> Picture:
     _prepare_heic(head, name)
     file.seek(0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd tags; both are handled here
-        return _finish(_open(file, head, name), path, name)
+        warnings.simplefilter("ignore")  # Pillow warns of odd tags; what it says of large pictures is checked here
+        with _pillows_limit(lifted=True):  # it would not tell the size
+            image = _open(file, head, name)
+        with _pillows_limit(lifted=opening.allow_huge):
+            return _finish(image, path, name, opening)
+
+
+@contextmanager
+def _pillows_limit(lifted: bool) -> Iterator[None]:
+    """Lifts Pillow's own limit for a moment."""
+    before = Image.MAX_IMAGE_PIXELS
+    if lifted:
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _open(file: BinaryIO, head: bytes, name: str) -> Image.Image:
     Image.init()
     try:
         return Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN])
-    except Image.DecompressionBombError as error:
-        raise _huge(name, _first_number(str(error))) from error
     except Image.UnidentifiedImageError as error:
         if known := _signature(head):
             raise PictureError("picture.broken", path=name, reason=known) from error
@@ -168,17 +201,20 @@ def _open(file: BinaryIO, head: bytes, name: str) -> Image.Image:
         raise PictureError("picture.broken", path=name, reason=_reason(error)) from error
 
 
-def _finish(source: Image.Image, path: Path | None, name: str) -> Picture:
-    """The decoded image, RGB, upright and on white."""
+def _finish(source: Image.Image, path: Path | None, name: str, opening: Opening) -> Picture:
+    """The decoded image, RGB, upright and on its matte."""
+    matte = _colour(opening.matte)
+    if opening.frame != 1:
+        _seek(source, opening.frame, name)
     size = source.size
-    _check_size(size, name)
+    _check_size(size, name, opening)
     reduced = _draft(source)
     _load(source, name)
     kind = source.format or ""
     notes = ["frame"] * _is_animated(source) + ["reduced"] * reduced
     orientation = _orientation(source)
     try:
-        image, changes = _to_rgb(source)
+        image, changes = _to_rgb(source, matte)
     except (ValueError, OSError) as error:
         raise PictureError("picture.broken", path=name, reason=_reason(error)) from error
     notes += changes
@@ -195,10 +231,28 @@ def _finish(source: Image.Image, path: Path | None, name: str) -> Picture:
     return Picture(image, size, path, kind, orientation, tuple(notes))
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
+def _colour(matte: str) -> tuple[int, ...]:
+    try:
+        return ImageColor.getrgb(matte)[:3]
+    except ValueError as error:
+        raise PictureError("picture.matte", value=matte) from error
+
+
+def _seek(image: Image.Image, frame: int, name: str) -> None:
+    """To a frame that a person asked for, counted from 1."""
+    frames = getattr(image, "n_frames", 1)
+    if not 1 <= frame <= frames:
+        raise PictureError("picture.frame", path=name, frame=frame, frames=frames)
+    try:
+        image.seek(frame - 1)
+    except Exception as error:  # as in _open
+        raise PictureError("picture.broken", path=name, reason=_reason(error)) from error
+
+
+def _check_size(size: tuple[int, int], name: str, opening: Opening) -> None:
     pixels = size[0] * size[1]
-    if pixels > MOST_PIXELS:
-        raise _huge(name, pixels)
+    if pixels > MOST_PIXELS and not opening.allow_huge:
+        raise _huge(name, pixels, size)
     if not pixels:
         raise PictureError("picture.broken", path=name, reason=f"{size[0]} x {size[1]}")
 
@@ -214,7 +268,7 @@ def _load(image: Image.Image, name: str) -> None:
         raise PictureError("picture.broken", path=name, reason=_reason(error)) from error
 
 
-def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
+def _to_rgb(image: Image.Image, matte: tuple[int, ...]) -> tuple[Image.Image, list[str]]:
     """The image in RGB, and notes of what that took beyond a plain conversion."""
     notes = []
     for note, step in _STEPS:
@@ -222,6 +276,9 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
         if changed is not image:
             image = changed
             notes.append(note)
+    if image.has_transparency_data:
+        image = _on_paper(image, matte)
+        notes.append("matte")
     return (image if image.mode == "RGB" else image.convert("RGB")), notes
 
 
@@ -259,13 +316,11 @@ def _profile(image: Image.Image) -> ImageCms.core.CmsProfile | ImageCms.ImageCms
     return ImageCms.createProfile("LAB") if image.mode == "LAB" else None
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """Transparent parts show white, as on paper."""
-    if not image.has_transparency_data:
-        return image
+def _on_paper(image: Image.Image, matte: tuple[int, ...]) -> Image.Image:
+    """Transparent parts show the paper under them, which is white unless a person chose another."""
     if image.mode != "RGBA":
         image = image.convert("RGBA")
-    paper = Image.new("RGB", image.size, "white")
+    paper = Image.new("RGB", image.size, matte)
     paper.paste(image, mask=image.getchannel("A"))
     return paper
 
@@ -273,16 +328,16 @@ def _on_white(image: Image.Image) -> Image.Image:
 _STEPS: tuple[tuple[str, Callable[[Image.Image], Image.Image]], ...] = (
     ("depth", _scale_depth),
     ("colours", _to_srgb),
-    ("matte", _on_white),
 )
 
 
 def _draft(image: Image.Image) -> bool:
-    """Has a very large JPEG decoded at half size, which takes a quarter of the memory."""
+    """Has a very large JPEG decoded at half size or less, which takes a quarter of the memory or less."""
     width, height = image.size
     if image.format not in ("JPEG", "MPO") or width * height <= DRAFT_ABOVE:
         return False
-    image.draft(image.mode, (width // 2, height // 2))
+    part = math.ceil(math.sqrt(width * height / DRAFT_ABOVE))
+    image.draft(image.mode, (max(width // part, 1), max(height // part, 1)))
     return image.size != (width, height)
 
 
@@ -333,8 +388,9 @@ def _stranger(head: bytes) -> str:
     return _kind(head.lstrip(b"\xef\xbb\xbf \t\r\n"), _STRANGERS) or repr(head[:8])
 
 
-def _huge(name: str, pixels: int) -> PictureError:
-    return PictureError("picture.huge", path=name, pixels=f"{pixels:,}", limit=f"{MOST_PIXELS:,}")
+def _huge(name: str, pixels: int, size: tuple[int, int] | None = None) -> PictureError:
+    shown = f"{size[0]} x {size[1]}" if size else f"{pixels / 1e6:.0f} Mpx"  # of a hidden picture only Pillow's number
+    return PictureError("picture.huge", path=name, pixels=f"{pixels:,}", size=shown, limit=f"{MOST_PIXELS:,}")
 
 
 def _first_number(text: str) -> int:

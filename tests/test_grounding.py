@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from vocabulary import GOLDEN, real_tokenizer
 
-from bellevl.grounding import Box, MarkupFilter, draw_boxes, latest_picture, read_grounding
+from bellevl.grounding import Box, MarkupFilter, latest_picture, read_grounding
 from bellevl.tokenizer import StreamDecoder
 
 BOXES = GOLDEN["boxes"]
@@ -163,39 +161,3 @@ def test_stream_of_ids() -> None:
     decoder, markup = StreamDecoder(tokenizer), MarkupFilter()
     ids = tokenizer.encode_with_specials("好的，<ref>狗</ref><box>(1,2),(300,400)</box>。")
     assert "".join(markup.push(decoder.push(i)) for i in ids) + markup.flush() == "好的，狗[1]。"
-
-
-# ---- drawing
-
-
-def changed_area(box: Box) -> tuple[int, int, int, int]:
-    """Where drawing `box` on white changes the picture: x1, y1, x2, y2, all inside."""
-    drawn = np.asarray(draw_boxes(Image.new("RGB", (400, 300), "white"), [box]))
-    ys, xs = np.nonzero((drawn != 255).any(axis=2))
-    return int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max())
-
-
-def test_box_is_drawn_where_it_is() -> None:
-    """The frame lies on the box's pixels."""
-    box = Box("", (250, 500, 750, 900))
-    assert changed_area(box) == box.pixels(399, 299)
-
-
-@pytest.mark.parametrize("corner", [(0, 0, 20, 20), (980, 0, 1000, 20), (980, 980, 1000, 1000), (0, 980, 9, 1000)])
-def test_label_stays_in_the_picture(corner: tuple[int, int, int, int]) -> None:
-    """A label at any edge is written whole: as much of it shows as in the middle."""
-
-    def ink(box: Box) -> int:
-        drawn = np.asarray(draw_boxes(Image.new("RGB", (400, 300), "black"), [box]))
-        return int((drawn > 200).all(axis=2).sum())
-
-    assert ink(Box("dog", corner)) == ink(Box("dog", (400, 400, 420, 420))) > 20
-
-
-def test_drawing_leaves_the_picture_alone() -> None:
-    """The boxes are on a copy, labels have a colour each, and without boxes nothing changes."""
-    image = Image.new("RGB", (200, 200), "white")
-    drawn = draw_boxes(image, [Box("a", (0, 0, 900, 900)), Box("b", (100, 300, 500, 990))])
-    assert image.getextrema() == ((255, 255), (255, 255), (255, 255))
-    assert drawn.getpixel((100, 0)) != drawn.getpixel((20, 150)) != (255, 255, 255)
-    assert np.array_equal(np.asarray(draw_boxes(image, [])), np.asarray(image))

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bellevl.errors import PictureError
-from bellevl.image import LONGEST_STREAM, Picture, open_picture
+from bellevl.image import LONGEST_STREAM, Opening, Picture, open_picture
 from bellevl.picture_files import QUOTES, find_picture, name_readings
 
 from ..screen.clean import clean_line, typed_text
+from ..settings import config_value
+from .boxes import Area
 
 STDIN = "-"
 
@@ -34,20 +36,36 @@ PICTURE_ENDINGS = frozenset(
 
 @dataclass(frozen=True)
 class AskedPicture:
-    """A picture, how it was named, and the digest of its bytes."""
+    """A picture, how it was named, and the digest of its file's bytes.
+
+    Where `picture` is a piece cut out of a larger one, that is `whole`, and `area` is the place in it.
+    """
 
     picture: Picture
     name: str
     sha256: str
+    area: Area | None = None
+    whole: Picture | None = None
+
+    @property
+    def uncut(self) -> Picture:
+        """The whole picture, which boxes are placed in."""
+        return self.picture if self.whole is None else self.whole
 
 
-def open_asked(argument: str) -> AskedPicture:
+def opening(frame: int = 1, allow_huge: bool = False, matte: str | None = None) -> Opening:
+    """How pictures are opened in this run; the matte is the option, the variable or config.toml's."""
+    return Opening(frame, config_value("matte", option=matte), allow_huge)
+
+
+def open_asked(argument: str, how: Opening | None = None) -> AskedPicture:
     """The picture that the command line names; "-" is stdin. Raises PictureError."""
+    how = how or opening()
     if argument == STDIN:
         if sys.stdin.isatty():  # nobody types a picture
             raise PictureError("picture.empty", path=STDIN)
         with _reading(STDIN):
-            return _open_bytes(sys.stdin.buffer, STDIN)
+            return _open_bytes(sys.stdin.buffer, STDIN, how)
     if not argument.strip():  # a variable that was empty, say
         raise PictureError("picture.missing", path='""', folder=Path.cwd(), near="")
     if _URL.match(argument) and not is_picture_path(argument):
@@ -55,8 +73,8 @@ def open_asked(argument: str) -> AskedPicture:
     path = find_picture(argument)
     if path.is_fifo():  # a pipe can be read once
         with _reading(path), path.open("rb") as pipe:
-            return _open_bytes(pipe, shown_name(path))
-    return AskedPicture(open_picture(path), shown_name(path), _digest(path))
+            return _open_bytes(pipe, shown_name(path), how)
+    return AskedPicture(open_picture(path, how), shown_name(path), _digest(path))
 
 
 def shown_name(path: Path) -> str:
@@ -105,9 +123,9 @@ def _quoted(text: str) -> tuple[str, str] | None:
     return (text[: end + 1], text[end + 1 :].strip()) if end > 1 else None
 
 
-def _open_bytes(stream: BinaryIO, name: str) -> AskedPicture:
+def _open_bytes(stream: BinaryIO, name: str, how: Opening) -> AskedPicture:
     data = stream.read(LONGEST_STREAM + 1)
-    return AskedPicture(open_picture(io.BytesIO(data)), name, hashlib.sha256(data).hexdigest())
+    return AskedPicture(open_picture(io.BytesIO(data), how), name, hashlib.sha256(data).hexdigest())
 
 
 def _digest(path: Path) -> str:
