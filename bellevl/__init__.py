@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import BellevlError as BellevlError
     from .errors import CheckpointError as CheckpointError
     from .errors import DeviceError as DeviceError
+    from .errors import LogError as LogError
     from .errors import OutOfMemoryError as OutOfMemoryError
     from .errors import PictureError as PictureError
     from .errors import PromptError as PromptError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .image import open_picture as open_picture
     from .image import preprocess as preprocess
     from .model import BelleVL as BelleVL
+    from .session import Session as Session
     from .tokenizer import StreamDecoder as StreamDecoder
     from .tokenizer import Tokenizer as Tokenizer
     from .tokenizer import load_tokenizer as load_tokenizer
@@ -45,6 +47,7 @@ _HOMES = {
     "CheckpointError": "errors",
     "DeviceError": "errors",
     "GenerationConfig": "config",
+    "LogError": "errors",
     "ModelConfig": "config",
     "OutOfMemoryError": "errors",
     "Picture": "image",
@@ -53,6 +56,7 @@ _HOMES = {
     "PromptError": "errors",
     "QuantizationConfig": "config",
     "QuantizeError": "errors",
+    "Session": "session",
     "StreamDecoder": "tokenizer",
     "Tokenizer": "tokenizer",
     "TokenizerError": "errors",

@@ -140,8 +140,14 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         return self._shards[name]
 
 
-def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> BelleVL:
-    """The model in `folder`, float or int4, whichever it holds, in eval mode.
+def load_model(
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    progress: Callable[[float], object] | None = None,
+) -> BelleVL:
+    """The model in `folder`, float or int4, whichever it holds, in eval mode. `progress` hears how much of it has been
+    read, from 0 to 1.
 
     `dtype` None: bfloat16 (float16 on GPUs without it), float32 for a small model on the CPU. Parameters of a float
     model ask for gradients, as in a new one; those of an int4 model do not.
@@ -154,8 +160,12 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
         check_tensors(model, checkpoint)
         generation = read_generation_config(folder)
         dtype = dtype or default_dtype(checkpoint.config, target)
+        total, read = max(sum(tensor.nbytes for tensor in model.state_dict().values()), 1), 0
         for name, module in model.named_modules():
+            read += sum(tensor.nbytes for _, tensor in _own_tensors(module))
             _load_module(name, module, checkpoint, dtype, target)
+            if progress is not None:
+                progress(min(read / total, 1.0))
     if checkpoint.config.tie_word_embeddings:
         model.lm_head.weight = model.transformer.wte.weight
     if checkpoint.quantization is not None:
@@ -163,6 +173,17 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
         model.requires_grad_(False)
     model.folder, model.generation = Path(folder), generation
     return model.eval()
+
+
+def load_part(
+    module: nn.Module, prefix: str, checkpoint: Checkpoint, dtype: torch.dtype, device: str | torch.device = "cpu"
+) -> None:
+    """Replaces the empty tensors of one part of a model, which the checkpoint knows as `prefix`, by its own.
+
+    For who cannot hold a whole model. Raises CheckpointError.
+    """
+    for name, part in module.named_modules():
+        _load_module(f"{prefix}.{name}" if name else prefix, part, checkpoint, dtype, torch.device(device))
 
 
 def check_device(device: str | torch.device) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from .cache import KVCache
 from .layers import Interrupted as Interrupted
 from .layers import ntk_alpha
 from .model import BelleVL
-from .sampling import Sampling, choose
+from .sampling import Sampling, choose, keep_allowed
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,16 @@ class Token:
 
     id: int
     finish_reason: str | None = None
+
+
+class Constraint(Protocol):
+    """What an answer must keep to, token by token (constraint.py)."""
+
+    def allowed(self) -> Tensor:
+        """Which ids may come next: [V or fewer] of bool, never none."""
+
+    def push(self, token: int) -> None:
+        """`token`, one of the allowed, was taken."""
 
 
 def prefill(
@@ -48,10 +59,16 @@ def prefill(
     return model.lm_head(hidden[:, -1])
 
 
-def decode_one_token(model: BelleVL, token: Tensor, cache: KVCache, attention_mask: Tensor | None = None) -> Tensor:
-    """One token a row [B] behind the cache; logits of the next [B, V]."""
+def decode_one_token(
+    model: BelleVL,
+    token: Tensor,
+    cache: KVCache,
+    attention_mask: Tensor | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Tensor:
+    """One token a row [B] behind the cache; logits of the next [B, V]. Raises Interrupted as `prefill` does."""
     x = model.transformer.wte(token[:, None])
-    return model.lm_head(model.decode_hidden(x, attention_mask=attention_mask, cache=cache)[:, -1])
+    return model.lm_head(model.decode_hidden(x, attention_mask=attention_mask, cache=cache, stop=stop)[:, -1])
 
 
 @torch.inference_mode()
@@ -64,24 +81,30 @@ def generate(
     stop_ids: Collection[int] = (),
     stop: Callable[[], bool] | None = None,
     chunk: int | None = None,
+    constraint: Constraint | None = None,
 ) -> Iterator[Token]:
     """New tokens of one conversation. The last one carries the reason; a stop token is yielded too.
 
-    `stop` is asked between tokens and, in the prompt, between blocks; once true the iterator ends (Interrupted before
-    the first token). `chunk`: tokens of the prompt that go through the model at a time (None: all).
+    `stop` is asked between tokens and between blocks; once true the iterator ends, or raises Interrupted where that was
+    inside of the model. `chunk`: tokens of the prompt that go through the model at a time (None: all). `constraint`
+    says which tokens may come.
     """
     ids = torch.tensor([input_ids], device=model.device)
     cache = KVCache(model.config, len(input_ids) + sampling.max_tokens, dtype=model.dtype, device=model.device)
     generator = _generator(model, sampling)
     logits = prefill(model, ids, cache, image_features, chunk=chunk, stop=stop)
     for left in range(sampling.max_tokens - 1, -1, -1):
+        if constraint is not None:
+            logits = keep_allowed(logits, constraint.allowed())
         token = choose(logits, ids, sampling, generator)
         ids = torch.cat((ids, token[:, None]), dim=1)
+        if constraint is not None:
+            constraint.push(int(token))
         reason = "stop" if int(token) in stop_ids else "length" if left == 0 else None
         yield Token(int(token), reason)
         if reason or (stop is not None and stop()):
             return
-        logits = decode_one_token(model, token, cache)
+        logits = decode_one_token(model, token, cache, stop=stop)
 
 
 @torch.inference_mode()

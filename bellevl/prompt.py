@@ -52,6 +52,29 @@ class Prompt:
     pictures: int = 0
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Tokens of each part of a conversation, as they stand in a prompt. A turn's count includes its pictures'."""
+
+    system: int
+    turns: tuple[int, ...]
+    pictures: tuple[int, ...]
+    pinned: int | None
+
+    @property
+    def total(self) -> int:
+        return self.system + sum(self.turns)
+
+    def kept(self, window: int, question: int = 0) -> tuple[int, ...]:
+        """The turns that stay beside the next question of `question` tokens (indices)."""
+        room = window - self.system - question - (0 if self.pinned is None else self.turns[self.pinned])
+        return fit_window(self.turns, self.pinned, room)
+
+    def taken(self, window: int) -> int:
+        """Tokens that the next question finds before it."""
+        return self.system + sum(self.turns[at] for at in self.kept(window))
+
+
 class PictureSlot:
     """Marks the place of a picture in the content of a question."""
 
@@ -82,6 +105,18 @@ def build_prompt(tokenizer: Tokenizer, conversation: Conversation, n_queries: in
         ids=[*head, *(i for at in kept for i in turns[at]), *end],
         forgotten=tuple(at for at in range(len(history)) if at not in kept),
         pictures=sum(history[at].pictures for at in kept) + last.pictures,
+    )
+
+
+def count_parts(tokenizer: Tokenizer, conversation: Conversation, n_queries: int) -> Parts:
+    """What each part of `conversation`, whose turns are all answered or left alone, takes in the next prompt."""
+    turns = conversation.turns
+    numbers = _first_numbers(turns)
+    return Parts(
+        system=len(_part(tokenizer, "system", tokenizer.encode(conversation.system))),
+        turns=tuple(len(_turn_ids(tokenizer, t, n, n_queries)) for t, n in zip(turns, numbers, strict=True)),
+        pictures=tuple(turn.pictures * (n_queries + 2) for turn in turns),
+        pinned=_newest_picture(turns),
     )
 
 
@@ -208,6 +243,8 @@ def _first_numbers(turns: Sequence[Turn]) -> list[int]:
 
 def _pinned(turns: Sequence[Turn]) -> int | None:
     """The newest turn of the history with a picture; none if the question shows its own."""
-    if turns[-1].pictures:
-        return None
-    return next((at for at in reversed(range(len(turns) - 1)) if turns[at].pictures), None)
+    return None if turns[-1].pictures else _newest_picture(turns[:-1])
+
+
+def _newest_picture(turns: Sequence[Turn]) -> int | None:
+    return next((at for at in reversed(range(len(turns))) if turns[at].pictures), None)

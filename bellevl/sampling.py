@@ -92,6 +92,13 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(dropped.scatter(-1, index, dropped), -torch.inf)
 
 
+def keep_allowed(logits: Tensor, allowed: Tensor) -> Tensor:
+    """-inf for every id of logits [B, V] that `allowed` [V or fewer] of bool does not have."""
+    mask = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    mask[: len(allowed)] = allowed.to(logits.device)
+    return logits.masked_fill(~mask, -torch.inf)
+
+
 def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
     """Probabilities [B, V] after temperature, top-k and top-p."""
     logits = logits.float() / sampling.temperature

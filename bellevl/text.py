@@ -53,7 +53,18 @@ class Attention(nn.Module):
         block: int = 0,
     ) -> Tensor:
         """[B, T, C] -> [B, T, C]: everything before the output projection, which is what calibrates it."""
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.c_attn(x).chunk(3, dim=-1))
+        return self.mix_projected(self.c_attn(x), rotary, mask, cache, block)
+
+    def mix_projected(
+        self,
+        qkv: Tensor,
+        rotary: Rotary,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        block: int = 0,
+    ) -> Tensor:
+        """What `c_attn` gave [B, T, 3C] -> [B, T, C]."""
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in qkv.chunk(3, dim=-1))
         q = apply_rotary(q, rotary.cos, rotary.sin)
         k = apply_rotary(k, rotary.cos, rotary.sin)
         if rotary.logn is not None:

@@ -58,6 +58,7 @@ class Tokenizer:
         specials = {name: len(ranks) + i for i, name in enumerate(SPECIAL_TOKENS)}
         mergeable = {token: rank for rank, token in enumerate(ranks)}
         self._encoding = tiktoken.Encoding("qwen", pat_str=PATTERN, mergeable_ranks=mergeable, special_tokens=specials)
+        self.ranks = list(ranks)
         self._pieces = [*ranks, *(name.encode() for name in SPECIAL_TOKENS)]
         self.specials = specials
         self.n_vocab = len(self._pieces)

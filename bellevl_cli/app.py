@@ -9,8 +9,8 @@ import typer
 
 from bellevl import __version__
 
-from . import exits
-from .commands import COMMANDS, GROUPS
+from . import exits, guard, settings
+from .commands import COMMANDS, GROUPS, MENDING, ONLINE
 from .options import Debug, debugging
 from .parser import Command, new_group
 from .screen.render import prepare_streams
@@ -30,6 +30,11 @@ def program(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+        return
+    if context.invoked_subcommand not in ONLINE:
+        guard.install()
+    if context.invoked_subcommand not in MENDING and not {"-h", "--help"} & set(sys.argv):
+        settings.check_config()
 
 
 for function in COMMANDS:

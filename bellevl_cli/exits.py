@@ -1,13 +1,17 @@
 """The one place where an error becomes words and an exit code.
 
-0 answered · 1 other failure · 2 usage · 3 picture · 4 model · 5 memory · 130 Ctrl-C · 141 broken pipe · 143 TERM
+0 answered · 1 other failure · 2 usage · 3 picture · 4 model · 5 memory · 6 schema or --expect not met
+130 Ctrl-C · 141 broken pipe · 143 TERM
 """
 
 from __future__ import annotations
 
 import os
+import platform
+import shlex
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
@@ -15,23 +19,32 @@ from typing import TextIO
 
 import typer
 
+from bellevl import __version__
 from bellevl.errors import (
     BellevlError,
     CheckpointError,
+    ConfigError,
     OutOfMemoryError,
     PictureError,
 )
 
 from .guard import NetworkRefusedError
 from .screen.clean import clean_line, typed_text
+from .screen.look import colored, painted
+from .screen.stage import clear_all
 from .usage import usage_line
 from .words import error_line, reason, say
 
-OK, FAILURE, USAGE, PICTURE, MODEL, MEMORY = 0, 1, 2, 3, 4, 5
+OK, FAILURE, USAGE, PICTURE, MODEL, MEMORY, UNMET = 0, 1, 2, 3, 4, 5, 6
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
 
 #: Errors of these ids are a wrong option, whatever their class.
-USAGE_IDS = frozenset({"device.unknown", "prompt.setting", "quantize.option"})
+USAGE_IDS = frozenset(
+    ("device.unknown", "log.format", "prompt.schema", "prompt.schema_file", "prompt.setting", "quantize.option")
+) | {
+    f"picture.{wrong}"
+    for wrong in ("boxes_file", "coco", "crop", "ending", "export", "matte", "no_box", "no_folder", "own_file", "tiles")
+}
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -63,7 +76,7 @@ def exit_code(error: BaseException) -> int:
         return BROKEN_PIPE
     if isinstance(error, TerminatedError):
         return TERMINATED
-    return MEMORY if _is_out_of_memory(error) else FAILURE
+    return MEMORY if is_out_of_memory(error) else FAILURE
 
 
 def _end(error: BaseException) -> BaseException:
@@ -79,13 +92,14 @@ def _end(error: BaseException) -> BaseException:
 def _own_code(error: BellevlError) -> int:
     if error.message in USAGE_IDS:
         return USAGE
-    for kind, code in ((PictureError, PICTURE), (CheckpointError, MODEL), (OutOfMemoryError, MEMORY)):
+    kinds = ((PictureError, PICTURE), (CheckpointError, MODEL), (OutOfMemoryError, MEMORY), (ConfigError, USAGE))
+    for kind, code in kinds:
         if isinstance(error, kind):
             return code
     return FAILURE
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Also torch's, told by name: this file does not import torch for it. Its CPU allocator raises RuntimeError."""
     return (
         isinstance(error, MemoryError)
@@ -107,7 +121,7 @@ def describe(error: BaseException) -> str | None:
         return say("network.refused", target=error.target, module=error.module)
     if isinstance(error, UsageError):
         return usage_line(error)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return say("memory.during")
     if isinstance(error, OSError) and error.strerror:
         name = clean_line(typed_text(str(error.filename or "")))
@@ -138,10 +152,11 @@ def _report(error: BaseException, debug: bool) -> int:
         _keep(error)
     _settle(sys.stdout)
     try:
+        clear_all()
         if debug:
             sys.stderr.write("".join(traceback.format_exception(error)))
         if text is not None:
-            sys.stderr.write(text + "\n")
+            sys.stderr.write(painted(text, colored(sys.stderr.isatty())) + "\n")
     except OSError:
         _silence(sys.stderr)
     _settle(sys.stderr)
@@ -162,9 +177,17 @@ def _keep(error: BaseException) -> None:
 
     try:
         path = private_file(state_folder() / "last-error.txt")
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+        text = _circumstances() + "".join(traceback.format_exception(error))
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError:
         return
+
+
+def _circumstances() -> str:
+    """When, with what, and what was typed: the first lines of a report."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return f"{now}\nbellevl {__version__}, {machine}\n$ {shlex.join(['bellevl', *sys.argv[1:]])}\n\n"
 
 
 def _silence(stream: TextIO) -> None:

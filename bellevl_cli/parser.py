@@ -35,9 +35,18 @@ class _Translated:
                 error.ctx = ctx  # type: ignore[attr-defined]
             raise
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)  # type: ignore[misc]
+        except exits.UsageError as error:
+            if getattr(error, "ctx", None) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)  # type: ignore[misc]
-        text = re.sub(r"\{(\S+?)\}| <(?:str|path)>", r"\1", "".join(formatter.buffer))
+        text = re.sub(r"\{(\S+?)\}| <(?:str|path|list\[str\])>", r"\1", "".join(formatter.buffer))
+        text = re.sub(r"\[(\S+\.\.\. \[\S+\])\]\.\.\.", r"\1", text)  # words that are sorted later (ask, batch)
         for word, message in PARSER_WORDS.items():
             text = text.replace(f"{word}:", say(message) + ":") if word.isalpha() else text.replace(word, say(message))
         formatter.buffer[:] = [text]

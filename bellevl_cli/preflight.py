@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from bellevl.config import ModelConfig, QuantizationConfig
 from bellevl.errors import OutOfMemoryError
 from bellevl.sizes import cache_bytes, count_parameters, weight_bytes
+
+from .memory_users import largest_user
+from .screen.clean import clean_line
+from .words import say
 
 #: Activations, the allocator's rounding and what else is not counted, as a part of the counted.
 MARGIN = 0.08
@@ -29,20 +34,35 @@ class Memory:
     free: int | None
 
 
-def estimate(config: ModelConfig, quantization: QuantizationConfig | None, tokens: int, device: str) -> Memory:
-    """What answering with `tokens` tokens in the cache takes on `device`, and what is free there."""
-    small = device == "cpu" and 4 * count_parameters(config).total < SMALL
+def estimate(
+    config: ModelConfig, quantization: QuantizationConfig | None, tokens: int, device: str, limit: int | None = None
+) -> Memory:
+    """What answering with `tokens` tokens in the cache takes on `device`, and what is free there: no more than `limit`
+    bytes (`--max-memory`)."""
+    small = device == "cpu" and is_small(config)
     itemsize, quantization = (4, None) if small else (2, quantization)
     counted = weight_bytes(config, quantization, itemsize) + cache_bytes(config, tokens, itemsize)
-    return Memory(int(counted * (1 + MARGIN)), free_memory(device))
+    sizes = [size for size in (free_memory(device), limit) if size is not None]
+    return Memory(int(counted * (1 + MARGIN)), min(sizes) if sizes else None)
 
 
-def check(memory: Memory, name: str) -> None:
-    """Raises OutOfMemoryError when it will not fit."""
-    if memory.free is not None and memory.need > memory.free:
-        raise OutOfMemoryError(
-            "memory.short", what=name, need=readable_bytes(memory.need), free=readable_bytes(memory.free)
-        )
+def fits(memory: Memory) -> bool:
+    return memory.free is None or memory.need <= memory.free
+
+
+def check(memory: Memory, name: str, device: str = "cpu", choices: str = "") -> None:
+    """Raises OutOfMemoryError when it will not fit, with who has the memory. `choices` are what to try first."""
+    if fits(memory):
+        return
+    user = largest_user(device)
+    users = "" if user is None else say("memory.user", name=clean_line(user[0]), taken=readable_bytes(user[1]))
+    need, free = readable_bytes(memory.need), readable_bytes(memory.free or 0)
+    raise OutOfMemoryError("memory.short", what=name, need=need, free=free, users=users, choices=choices)
+
+
+def is_small(config: ModelConfig) -> bool:
+    """Whether a CPU is a good place for a model."""
+    return 4 * count_parameters(config).total < SMALL
 
 
 def free_memory(device: str = "cpu") -> int | None:
@@ -53,6 +73,20 @@ def free_memory(device: str = "cpu") -> int | None:
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
     values = [v for v in (_meminfo("MemAvailable"), _group_free()) if v is not None]
     return min(values) if values else None
+
+
+def peak_memory(device: str = "cpu") -> int | None:
+    """The most bytes that this process has had at once on `device`."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_reserved(torch.device(device)))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def total_memory() -> int | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bellevl.config import (
@@ -14,13 +16,17 @@ from bellevl.config import (
     read_config,
     read_generation_config,
 )
+from bellevl.errors import OutOfMemoryError
 
-from . import preflight
+from . import preflight, speeds
 from .options import ModelOptions
-from .settings import ModelChoice, best_device, choose_device, choose_model
+from .settings import ModelChoice, best_device, choose_device, choose_model, config_value
+from .words import say
 
 if TYPE_CHECKING:
-    from bellevl.chat import Chat, Piece
+    from bellevl.chat import Piece
+
+    from .answer_language import LanguageChat
 
 #: Tokens of a question and a system prompt, generously, for the estimate before loading.
 QUESTION_TOKENS = 512
@@ -36,11 +42,19 @@ class Plan:
     generation: GenerationConfig
     device: str | None
     system: str | None
+    max_memory: int | None = None
+    language: str | None = None
+    script: str | None = None
 
     @property
     def quantization_name(self) -> str | None:
         """As in "gptq-int4 g128"; None for a float model."""
         return None if self.quantization is None else quantization_name(self.quantization)
+
+    @property
+    def speed_row(self) -> str:
+        """Where this model's speed on this machine is kept."""
+        return speeds.row_name(self.choice.name, self.quantization_name, self.device)
 
 
 @dataclass
@@ -48,7 +62,7 @@ class Session:
     """A loaded model in a chat."""
 
     plan: Plan
-    chat: Chat
+    chat: LanguageChat
     device: str
     load_seconds: float
 
@@ -58,8 +72,20 @@ def plan(options: ModelOptions) -> Plan:
     device = choose_device(options.device)
     choice = choose_model(options.model)
     config, quantization = read_config(choice.folder)
-    generation = read_generation_config(choice.folder)
-    return Plan(choice, config, quantization, generation, device, options.system)
+    generation = configured(read_generation_config(choice.folder))
+    if options.context is not None:
+        generation = replace(generation, max_window_size=min(options.context, config.max_position_embeddings))
+    system = config_value("system", option=options.system)
+    return Plan(
+        choice, config, quantization, generation, device, system, options.max_memory, options.language, options.script
+    )
+
+
+def configured(generation: GenerationConfig) -> GenerationConfig:
+    """The model's own defaults for answers, with what config.toml or the environment says instead."""
+    names = {"max_tokens": "max_new_tokens", "temperature": "temperature", "top_p": "top_p"}
+    said = {field: config_value(name) for name, field in names.items()}
+    return replace(generation, **{field: value for field, value in said.items() if value is not None})
 
 
 def window(plan: Plan, max_tokens: int | None) -> int:
@@ -73,19 +99,67 @@ def answer_tokens(plan: Plan, max_tokens: int | None) -> int:
     return picture + QUESTION_TOKENS + (max_tokens or plan.generation.max_new_tokens)
 
 
-def load(plan: Plan, tokens: int, said: Callable[[preflight.Memory], None]) -> Session:
-    """The model of `plan`, with room for `tokens` tokens. `said` hears of the memory before anything is loaded.
+def load(
+    plan: Plan,
+    tokens: int,
+    said: Callable[[preflight.Memory], None],
+    progress: Callable[[float], object] | None = None,
+    accepted: Callable[[float], bool] | None = None,
+) -> Session:
+    """The model of `plan`, with room for `tokens` tokens. `said` hears of the memory before anything is loaded,
+    `progress` then how much has been. Where only the CPU is left for a large model and nobody chose it, `accepted` is
+    told its tokens a second; without its yes it is refused.
 
     Raises CheckpointError, DeviceError, and OutOfMemoryError before a weight is read.
     """
     started = time.perf_counter()
-    device = plan.device or best_device()
+    device = plan.device or available_device()
     _require_device(device)
-    memory = preflight.estimate(plan.config, plan.quantization, tokens, device)
+    memory = preflight.estimate(plan.config, plan.quantization, tokens, device, plan.max_memory)
     said(memory)
-    preflight.check(memory, plan.choice.name)
-    chat = _load_chat(plan, device)
-    return Session(plan, chat, device, time.perf_counter() - started)
+    preflight.check(memory, plan.choice.name, device, "" if preflight.fits(memory) else _choices(plan, tokens, device))
+    if plan.device is None and device == "cpu" and not preflight.is_small(plan.config):
+        _accept_cpu(plan, accepted)
+        started = time.perf_counter()  # a person's thinking is not loading
+    chat = _load_chat(plan, device, progress)
+    seconds = time.perf_counter() - started
+    chat.row, chat.load_seconds = plan.speed_row, seconds
+    return Session(plan, chat, device, seconds)
+
+
+def available_device() -> str:
+    """As `best_device`; where Linux has no driver of a GPU at all, without importing torch for it."""
+    linux = sys.platform.startswith("linux")
+    if linux and not any(os.path.exists(driver) for driver in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")):
+        return "cpu"
+    return best_device()
+
+
+def _choices(plan: Plan, tokens: int, device: str) -> str:
+    """Options with which a model would fit that does not."""
+    answer = plan.generation.max_new_tokens
+    smaller = [("--ctx", size, size + answer) for size in (4096, 2048, 1024) if size + answer < tokens]
+    if tokens < plan.generation.max_window_size:  # one question: its window is not what takes the room
+        smaller = [("--max-tokens", size, answer_tokens(plan, size)) for size in (256, 64) if size < answer]
+    for option, value, wanted in smaller:
+        if preflight.fits(preflight.estimate(plan.config, plan.quantization, wanted, device, plan.max_memory)):
+            return say("memory.choice", option=f"{option} {value}")
+    if device != "cpu" and preflight.fits(preflight.estimate(plan.config, plan.quantization, tokens, "cpu")):
+        return say("memory.choice", option="--device cpu")
+    return ""
+
+
+def _accept_cpu(plan: Plan, accepted: Callable[[float], bool] | None) -> None:
+    """Raises OutOfMemoryError unless the CPU is accepted, and its speed."""
+    known = speeds.estimate(speeds.row_name(plan.choice.name, plan.quantization_name, "cpu"))
+    if known is not None:
+        speed = known.speed
+    else:
+        from .cpu_speed import tokens_a_second
+
+        speed = tokens_a_second(plan.config, plan.quantization)
+    if accepted is None or not accepted(speed):
+        raise OutOfMemoryError("memory.cpu", model=plan.choice.name, speed=f"{speed:.2g}")
 
 
 def last_piece(pieces: Iterator[Piece], show: Callable[[str], object]) -> Piece:
@@ -113,12 +187,16 @@ def _require_device(device: str) -> None:
         check_device(device)
 
 
-def _load_chat(plan: Plan, device: str) -> Chat:
-    from bellevl.chat import Chat
+def _load_chat(plan: Plan, device: str, progress: Callable[[float], object] | None) -> LanguageChat:
     from bellevl.checkpoint import load_model
     from bellevl.tokenizer import load_tokenizer
 
+    from .answer_language import LanguageChat, open_converter
+
     tokenizer = load_tokenizer(plan.choice.folder)
-    model = load_model(plan.choice.folder, device=device)
+    model = load_model(plan.choice.folder, device=device, progress=progress)
     keywords: dict[str, Any] = {} if plan.system is None else {"system": plan.system}
-    return Chat(model, tokenizer, plan.generation, **keywords)
+    chat = LanguageChat(model, tokenizer, plan.generation, **keywords)
+    chat.language = plan.language
+    chat.converter = None if plan.script is None else open_converter(plan.script)
+    return chat

@@ -1,4 +1,4 @@
-"""The residual stream of every calibration sample, in a file: read and written sample by sample.
+"""Activations of every calibration sample, in a file: read and written some samples at a time.
 
 A file, because 128 samples of 600 tokens are 1.6 GB at the 14B's width, and because an interrupted job goes on from
 it. Plain reads and writes, no memory map: mapped pages would count as the program's memory. Knows no model.
@@ -16,7 +16,7 @@ from torch import Tensor
 from .disk import bytes_of, sync_folder, write_at, writing
 
 #: Up to this many bytes samples are kept in float32, above it in bfloat16, the precision the models run in.
-FLOAT32_BYTES = 1 << 30
+FLOAT32_BYTES = 1 << 29
 
 
 class Activations:
@@ -50,22 +50,39 @@ class Activations:
     ) -> None:
         self._file.close()
 
-    def read(self, n: int) -> Tensor:
-        """Sample n, float32 [T_n, C]."""
-        rows = torch.empty((self.lengths[n], self.width), dtype=self.dtype)
+    def spans(self, tokens: int) -> list[range]:
+        """The samples in order, in runs of at most `tokens` tokens (one sample may be longer)."""
+        runs: list[range] = []
+        room = 0
+        for n, length in enumerate(self.lengths):
+            if not runs or length > room:
+                runs.append(range(n, n + 1))
+                room = tokens - length
+            else:
+                runs[-1] = range(runs[-1].start, n + 1)
+                room -= length
+        return runs
+
+    def read(self, span: range) -> Tensor:
+        """The samples of `span` one after the other, float32 [T, C]."""
+        rows = torch.empty((sum(self.lengths[n] for n in span), self.width), dtype=self.dtype)
         buffer = bytes_of(rows)
-        self._file.seek(self._starts[n])
+        self._file.seek(self._starts[span.start])
         filled = 0
         while filled < len(buffer):
             count = self._file.readinto(buffer[filled:])
-            assert count, f"{self.path} ends inside sample {n}"
+            assert count, f"{self.path} ends inside samples {span}"
             filled += count
         return rows.float()
 
-    def write(self, n: int, x: Tensor) -> None:
-        """Sets sample n to x [T_n, C]."""
+    def write(self, span: range, x: Tensor) -> None:
+        """Sets the samples of `span` to x [T, C]."""
         with writing(self.path, self.size):
-            write_at(self._file, self._starts[n], bytes_of(x.to(self.dtype).contiguous()))
+            write_at(self._file, self._starts[span.start], bytes_of(x.to(self.dtype).contiguous()))
+
+    def split(self, span: range, x: Tensor) -> tuple[Tensor, ...]:
+        """Rows [T, ...] of the samples of `span`, sample by sample."""
+        return x.split([self.lengths[n] for n in span])
 
     def move(self, path: Path) -> None:
         """Makes what was written last, closes the file and gives it another name."""

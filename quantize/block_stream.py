@@ -2,7 +2,8 @@
 
 The block's layers are taken in four stages. Each gathers its Hessian with the layers of the earlier stages already
 quantized, so a layer learns to make good the errors before it, and the sums run once. Of the calibration set only the
-residual stream is kept. Weights stay in the dtype they are stored in and become float32 piece by piece.
+residual stream is kept. Weights stay in the dtype they are stored in; bfloat16 ones are multiplied in it where the
+processor can, everything else in float32, piece by piece. While a block is solved a thread reads the next one.
 
 Knows no folder but the source and no result file.
 """
@@ -10,10 +11,13 @@ Knows no folder but the source and no result file.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import math
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +32,18 @@ from bellevl.model import BelleVL
 from bellevl.text import Block
 
 from .activations import Activations
-from .gptq import QuantizedWeight, quantize_weights
+from .gptq import QuantizedWeight, quantize_weights, round_weight
 from .hessian import HessianSum
 from .layout import STAGES, block_prefix
+from .meter import Stopwatch
 from .recipe import Recipe
+from .source import read_tensor
 
 #: Outputs of a stored layer that become float32 at a time.
 PIECE = 2048
+
+#: Tokens that go through a layer at a time: so many that reading its weights costs nothing beside the products.
+TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class QuantizedLayer:
 
 
 class StoredLinear(nn.Module):
-    """A float layer in the dtype it is stored in; computes in float32."""
+    """A float layer in the dtype it is stored in; gives float32."""
 
     weight: Tensor
     bias: Tensor | None
@@ -59,29 +68,44 @@ class StoredLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O] in float32"""
-        pieces = [F.linear(x, weight.float()) for weight in self.weight.split(PIECE)]
-        out = torch.cat(pieces, dim=-1) if len(pieces) > 1 else pieces[0]
+        if multiplies_in(self.weight.dtype) == torch.bfloat16:
+            out = F.linear(x.bfloat16(), self.weight).float()
+        else:
+            out = torch.cat([F.linear(x, weight.float()) for weight in self.weight.split(PIECE)], dim=-1)
         return out if self.bias is None else out.add_(self.bias.float())
 
 
 class QuantizedLinear(nn.Module):
-    """A solved layer as a reader of the result computes it, in float32."""
+    """A solved layer with the weights that a reader of the result gets, in the dtype that its block multiplies in."""
 
-    def __init__(self, quantized: QuantizedWeight, bias: Tensor | None) -> None:
+    def __init__(self, quantized: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
-        self.words = packing.pack_rows(quantized.codes)
-        self.scales, self.zeros, self.groups = quantized.scales, quantized.zeros, quantized.g_idx.long()
+        inputs, outputs = quantized.codes.shape
+        self.weight = torch.empty((inputs, outputs), dtype=dtype)
+        groups = quantized.g_idx.long()
+        for start in range(0, outputs, PIECE):
+            part = slice(start, start + PIECE)
+            scales = quantized.scales[:, part].to(dtype)
+            piece = packing.dequantize(quantized.codes[:, part], scales, quantized.zeros[:, part], groups)
+            self.weight[:, part] = piece
         self.bias = None if bias is None else bias.half()
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O] in float32"""
-        pieces = []
-        for start in range(0, self.words.shape[1], PIECE):
-            part = slice(start, start + PIECE)
-            codes, scales = packing.unpack_rows(self.words[:, part]), self.scales[:, part].float()
-            pieces.append(x @ packing.dequantize(codes, scales, self.zeros[:, part], self.groups))
-        out = torch.cat(pieces, dim=-1) if len(pieces) > 1 else pieces[0]
+        out = (x.to(self.weight.dtype) @ self.weight).float()
         return out if self.bias is None else out.add_(self.bias.float())
+
+
+def multiplies_in(stored: torch.dtype) -> torch.dtype:
+    """What layers stored in this dtype are multiplied in."""
+    return torch.bfloat16 if stored == torch.bfloat16 and _has_bfloat16() else torch.float32
+
+
+@functools.lru_cache(maxsize=1)
+def _has_bfloat16() -> bool:
+    """Whether the processor has products of bfloat16; without them torch is slower in it than in float32."""
+    asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(bool(ask()) for ask in asked if ask is not None)
 
 
 class RotaryTables:
@@ -109,12 +133,12 @@ def read_block(source: Path, config: ModelConfig, index: int) -> Block:
     """
     with torch.device("meta"):
         block = Block(config, index, StoredLinear)
-    for name in list(block.state_dict()):
+    with Checkpoint.open(source) as checkpoint:
+        tensors = {name: read_tensor(checkpoint, block_prefix(index) + name) for name in block.state_dict()}
+    for name in list(tensors):
         full = block_prefix(index) + name
-        # Opened for each tensor: a shard's mapped pages count as memory until it is closed.
-        with Checkpoint.open(source) as checkpoint:
-            tensor = checkpoint.read(full).clone()
-        if not bool(tensor.isfinite().all()):
+        tensor = tensors.pop(name)
+        if not _is_finite(tensor):
             raise CheckpointError("model.not_finite", name=full)
         owner, _, part = name.rpartition(".")
         module = block.get_submodule(owner)
@@ -125,90 +149,190 @@ def read_block(source: Path, config: ModelConfig, index: int) -> Block:
     return block.eval()
 
 
+def _is_finite(tensor: Tensor) -> bool:
+    """One number that is not finite makes the sum so too; a sum that overflows asks for the long way."""
+    return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(tensor.isfinite().all())
+
+
+class BlockReader:
+    """Hands out the blocks in order; a thread reads the next one meanwhile."""
+
+    def __init__(self, source: Path, config: ModelConfig, first: int) -> None:
+        self._source, self._config, self._next = source, config, first
+        self._thread: threading.Thread | None = None
+        self._found: tuple[Block | BaseException, float] | None = None
+        self._start()
+
+    def take(self) -> tuple[Block, float]:
+        """The next block and the seconds that reading it took. Raises what reading it raised."""
+        assert self._thread is not None, "no block is left"
+        self._thread.join()
+        assert self._found is not None
+        (block, seconds), self._found = self._found, None
+        self._next += 1
+        self._start()
+        if isinstance(block, BaseException):
+            raise block
+        return block, seconds
+
+    def __enter__(self) -> BlockReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Waits for the thread."""
+        if self._thread is not None:
+            self._thread.join()
+        self._found = None
+
+    def _start(self) -> None:
+        self._thread = None
+        if self._next < self._config.num_hidden_layers:
+            self._thread = threading.Thread(target=self._read, args=(self._next,), name="reader", daemon=True)
+            self._thread.start()
+
+    def _read(self, index: int) -> None:
+        began = time.perf_counter()
+        block: Block | BaseException
+        try:
+            block = read_block(self._source, self._config, index)
+        except BaseException as error:  # told to whoever takes the block
+            block = error
+        self._found = block, time.perf_counter() - began
+
+
+class Streams(NamedTuple):
+    """Files of activations: the residual stream that enters a block (kept until the block is done), what is between
+    its stages, and the gated activations of its MLP (None: computed twice, where the file would be too large)."""
+
+    entering: Activations
+    scratch: Activations
+    gated: Activations | None
+
+
 @torch.inference_mode()
 def quantize_block(
     block: Block,
     index: int,
-    stream: Activations,
-    scratch: Activations,
+    streams: Streams,
     rotary: RotaryTables,
     recipe: Recipe,
+    watch: Stopwatch,
     *,
     last: bool = False,
+    weights: list[Tensor] | None = None,
 ) -> Iterator[QuantizedLayer]:
     """Quantizes `block` on the residual stream that enters it, layer by layer in the order of STAGES.
 
-    Afterwards `scratch` holds the stream that leaves the quantized block (`last`: nobody needs it).
+    `weights`: how much each token of each sample counts [T], None: all the same.
+
+    Afterwards `streams.scratch` holds the stream that leaves the quantized block (`last`: nobody needs it).
     Raises QuantizeError when activations are not finite.
     """
+    passes = _Passes(block, streams, rotary, weights)
+    dtype = multiplies_in(cast(StoredLinear, block.mlp.w1).weight.dtype)
     waiting: list[QuantizedLayer] = []
     for stage, layers in enumerate(STAGES):
-        inputs = _stage_inputs(stage, block, stream, scratch, rotary)
-        for solved in _solve_stage(block, index, layers, inputs, recipe):
+        H = _gather(passes, stage, layers, index, watch)
+        modules = [cast(StoredLinear, block.get_submodule(layer)) for layer in layers]
+        with watch.part("solve"):
+            found = quantize_weights([module.weight for module in modules], H, recipe)
+        del H
+        for layer, module in zip(layers, modules, strict=True):
+            solved = QuantizedLayer(layer, found.pop(0), module.bias)
             if recipe.true_sequential:
-                _install(block, solved)
+                with watch.part("forward"):
+                    _install(block, solved, dtype)
             else:
                 waiting.append(solved)
             yield solved
             del solved
-    for layer in waiting:
-        _install(block, layer)
-    if last:
-        return
-    for n in range(len(stream)):
-        if recipe.true_sequential:
-            x = scratch.read(n)
-            scratch.write(n, x + block.mlp(block.ln_2(x)))
-        else:
-            scratch.write(n, block(stream.read(n)[None], rotary(stream.lengths[n]))[0])
+        del modules, module
+    for solved in waiting:
+        _install(block, solved, dtype)
+    if not last:
+        with watch.part("forward"):
+            passes.leave(again=not recipe.true_sequential)
 
 
-def _stage_inputs(
-    stage: int, block: Block, stream: Activations, scratch: Activations, rotary: RotaryTables
-) -> Iterator[Tensor]:
-    """What the layers of a stage see, sample by sample [T, I]; `scratch` carries what the next stages need."""
-    steps: tuple[Callable[[int], Tensor], ...] = (
-        lambda n: block.ln_1(stream.read(n)),
-        lambda n: _mix(block, n, stream, scratch, rotary),
-        lambda n: _attend(block, n, stream, scratch),
-        lambda n: block.mlp.gate(block.ln_2(scratch.read(n))),
-    )
-    return map(steps[stage], range(len(stream)))
+@torch.inference_mode()
+def round_block(block: Block, recipe: Recipe, watch: Stopwatch) -> Iterator[QuantizedLayer]:
+    """Every weight of the block to its nearest code, layer by layer; knows no activations."""
+    for layer in (layer for stage in STAGES for layer in stage):
+        module = cast(StoredLinear, block.get_submodule(layer))
+        with watch.part("solve"):
+            weight = round_weight(module.weight, recipe)
+        yield QuantizedLayer(layer, weight, module.bias)
+        del weight
 
 
-def _mix(block: Block, n: int, stream: Activations, scratch: Activations, rotary: RotaryTables) -> Tensor:
-    """Attention before its output projection."""
-    mixed = block.attn.mix(block.ln_1(stream.read(n))[None], rotary(stream.lengths[n]))[0]
-    scratch.write(n, mixed)
-    return mixed
-
-
-def _attend(block: Block, n: int, stream: Activations, scratch: Activations) -> Tensor:
-    """Adds what attention gives to the residual stream; the MLP's normalised input."""
-    x = stream.read(n) + block.attn.c_proj(scratch.read(n))
-    scratch.write(n, x)
-    return block.ln_2(x)
-
-
-def _solve_stage(
-    block: Block, index: int, layers: tuple[str, ...], inputs: Iterator[Tensor], recipe: Recipe
-) -> Iterator[QuantizedLayer]:
-    """Gathers the Hessian that the layers share and solves them."""
-    modules = [cast(StoredLinear, block.get_submodule(layer)) for layer in layers]
-    total = HessianSum(modules[0].weight.shape[1])
-    for x in inputs:
-        total.add(x)
-    H = total.finish()
+def _gather(passes: _Passes, stage: int, layers: tuple[str, ...], index: int, watch: Stopwatch) -> Tensor:
+    """The Hessian that the layers of a stage share."""
+    total = None
+    for span in passes.spans:
+        with watch.part("forward"):
+            x = passes.inputs(stage, span)
+        with watch.part("hessian"):
+            total = total or HessianSum(x.shape[1])
+            total.add(x, passes.weight(span))
+    assert total is not None
+    with watch.part("hessian"):
+        H = total.finish()
     # An input that was ever not finite shows on the diagonal; testing all of H would take as much memory again.
     if not bool(H.diagonal().isfinite().all()):
         raise QuantizeError("quantize.not_finite", block=index, layer=layers[0])
-    solved = quantize_weights([module.weight for module in modules], H, recipe)
-    biases = [module.bias for module in modules]
-    del H, total, modules  # a layer's consumer works on it while this waits
-    for layer, bias in zip(layers, biases, strict=True):
-        yield QuantizedLayer(layer, solved.pop(0), bias)
+    return H
 
 
-def _install(block: Block, solved: QuantizedLayer) -> None:
+class _Passes:
+    """The calibration set on its way through a block: what each stage of layers sees, some samples at a time."""
+
+    def __init__(self, block: Block, streams: Streams, rotary: RotaryTables, weights: list[Tensor] | None) -> None:
+        self.block, self.streams, self.rotary, self._weights = block, streams, rotary, weights
+        self.spans = streams.entering.spans(TOKENS)
+
+    def inputs(self, stage: int, span: range) -> Tensor:
+        """[T, I]. The files carry what the next stages need."""
+        return (self._normal, self._mixed, self._attended, self._gated)[stage](span)
+
+    def weight(self, span: range) -> Tensor | None:
+        """How much each token counts [T]."""
+        return None if self._weights is None else torch.cat([self._weights[n] for n in span])
+
+    def leave(self, again: bool) -> None:
+        """Writes the stream that leaves the block; `again`: all layers changed since the stages were gone through."""
+        for span in self.spans:
+            if again:
+                self._mixed(span)
+                self._attended(span)
+            gated = self.streams.gated.read(span) if self.streams.gated and not again else self._gated(span)
+            scratch = self.streams.scratch
+            scratch.write(span, scratch.read(span) + self.block.mlp.c_proj(gated))
+
+    def _normal(self, span: range) -> Tensor:
+        return self.block.ln_1(self.streams.entering.read(span))
+
+    def _mixed(self, span: range) -> Tensor:
+        """Attention before its output projection; sequences do not see each other."""
+        attention, entering = self.block.attn, self.streams.entering
+        projected = entering.split(span, attention.c_attn(self._normal(span)))
+        rows = [attention.mix_projected(qkv[None], self.rotary(len(qkv)))[0] for qkv in projected]
+        mixed = torch.cat(rows)
+        self.streams.scratch.write(span, mixed)
+        return mixed
+
+    def _attended(self, span: range) -> Tensor:
+        """Adds what attention gives to the residual stream; the MLP's normalised input."""
+        x = self.streams.entering.read(span) + self.block.attn.c_proj(self.streams.scratch.read(span))
+        self.streams.scratch.write(span, x)
+        return self.block.ln_2(x)
+
+    def _gated(self, span: range) -> Tensor:
+        gated = self.block.mlp.gate(self.block.ln_2(self.streams.scratch.read(span)))
+        if self.streams.gated:
+            self.streams.gated.write(span, gated)
+        return gated
+
+
+def _install(block: Block, solved: QuantizedLayer, dtype: torch.dtype) -> None:
     owner, _, name = solved.layer.rpartition(".")
-    setattr(block.get_submodule(owner), name, QuantizedLinear(solved.weight, solved.bias))
+    setattr(block.get_submodule(owner), name, QuantizedLinear(solved.weight, solved.bias, dtype))

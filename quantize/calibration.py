@@ -46,6 +46,9 @@ NANO_VOCABULARY = Path(nano.__file__).with_name("qwen.tiktoken")
 #: Of the default set this share are dialogues without a picture.
 TEXT_SHARE = 1 / 3
 
+#: Every dialogue of this number is kept for measuring.
+HELD_OUT = 5
+
 #: Shorter samples are of no use.
 FEWEST_TOKENS = 16
 
@@ -102,6 +105,16 @@ class CalibrationSet:
         """The pictures of sample n, [N, 3, S, S]. Raises QuantizeError when one cannot be read."""
         return torch.stack([preprocess(_open(p), image_size) for p in self.samples[n].pictures])
 
+    def token_weights(self, config: ModelConfig, picture_weight: float) -> list[Tensor] | None:
+        """How much each token of each sample counts [T]; None where all count the same."""
+        if config.visual is None or picture_weight == 1:
+            return None
+        weights = [torch.ones(length) for length in self.lengths]
+        for sample, weight in zip(self.samples, weights, strict=True):
+            for at in (n for n, token in enumerate(sample.ids) if token == config.visual.image_start_id):
+                weight[at : at + config.visual.n_queries + 2] = picture_weight
+        return weights
+
     def fingerprint(self) -> str:
         """A hash of all ids and pictures."""
         digest = hashlib.sha256()
@@ -134,6 +147,16 @@ def calibration_set(
     return CalibrationSet(tuple(samples))
 
 
+def held_out_set(
+    tokenizer: Tokenizer, config: ModelConfig, folder: Path, nsamples: int, seqlen: int, seed: int = 0
+) -> CalibrationSet:
+    """Conversations like those of the default set, none of which calibrates: for measuring what came out."""
+    recipe, rng = Recipe(nsamples=nsamples, seqlen=seqlen), random.Random(seed)
+    examples = _default_examples(folder, config, recipe, rng, held_out=seed)
+    made = [_sample(example, tokenizer, config, seqlen) for example in examples]
+    return CalibrationSet(tuple(sample for sample in made if sample is not None))
+
+
 def read_examples(path: Path) -> Iterator[Example]:
     """Examples of a folder of pictures or of a .json or .jsonl file. Raises QuantizeError."""
     if path.is_dir():
@@ -149,26 +172,36 @@ def read_examples(path: Path) -> Iterator[Example]:
             raise QuantizeError("quantize.calibration", path=path, reason=reason) from error
 
 
-def _default_examples(folder: Path, config: ModelConfig, recipe: Recipe, rng: random.Random) -> list[Example]:
-    """Drawn pictures with their questions and, unless the model knows nothing else, dialogues."""
+def _default_examples(
+    folder: Path, config: ModelConfig, recipe: Recipe, rng: random.Random, held_out: int | None = None
+) -> list[Example]:
+    """Drawn pictures with their questions and, unless the model knows nothing else, dialogues.
+
+    `held_out`: the seed of those that are kept for measuring, None: those that calibrate.
+    """
     side = 0 if config.visual is None else min(max(config.visual.image_size, 56), 448)
     texts = round(recipe.nsamples * TEXT_SHARE)
     if not side:
         texts = recipe.nsamples
     elif _same_file(folder / "qwen.tiktoken", NANO_VOCABULARY):
         texts = 0
-    drawn = [_drawn_example(recipe.seed, n, side) for n in range(recipe.nsamples - texts)]
-    dialogues = list(read_examples(DIALOGUES)) if texts else []
+    drawn = [_drawn_example(recipe.seed, n, side, held_out) for n in range(recipe.nsamples - texts)]
+    measured = held_out is not None
+    dialogues = [d for n, d in enumerate(read_examples(DIALOGUES) if texts else ()) if (n % HELD_OUT == 0) == measured]
     spoken = [_joined(rng.sample(dialogues, rng.randint(1, 3))) for _ in range(texts)]
     examples = drawn + spoken
     rng.shuffle(examples)
     return examples
 
 
-def _drawn_example(seed: int, number: int, side: int) -> Example:
+def _drawn_example(seed: int, number: int, side: int, held_out: int | None = None) -> Example:
     """A drawn picture and up to four questions about it with their answers."""
-    generator = np.random.default_rng((seed, number))
-    scene = draw_scene(generator, "train", size=side)
+    if held_out is None:
+        generator = np.random.default_rng((seed, number))
+        scene = draw_scene(generator, "train", size=side)
+    else:
+        generator = np.random.default_rng((HELD_OUT, held_out, number))
+        scene = draw_scene(generator, "heldout", size=side)
     asked = ask(scene, generator, n=4)
     turns = [Turn(turn.question, turn.answer, pictures=int(n == 0)) for n, turn in enumerate(asked)]
     return Example(tuple(turns), (scene.picture,))

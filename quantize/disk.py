@@ -84,7 +84,12 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """The same for a JSON object."""
-    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_whole(path, json_bytes(value))
+
+
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """A JSON object as it is written everywhere."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,7 +13,8 @@ from .recipe import Recipe
 LARGEST = 64 * 2**20
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
-_WRITTEN = ("config.json", "quantize_config.json", "accuracy.json")  # the last: the source's own figures
+#: Written anew, or about the source alone: its own figures, and what was said of how it was made.
+_WRITTEN = ("config.json", "quantize_config.json", "accuracy.json", "receipt.json", "report.html")
 
 
 def write_small_files(source: Path, target: Path, recipe: Recipe) -> None:

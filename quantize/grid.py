@@ -14,8 +14,11 @@ from torch import Tensor
 #: Codes run from 0 to 15.
 TOP = 15
 
-#: `search` tries the full range and these parts of it; going down to 0.4 changed the golden layers' errors by < 0.3%.
-SHRINKS = tuple(1 - 0.025 * step for step in range(17))
+#: `search` starts from the full range and from these parts of it.
+SHRINKS = (1.0, 0.94, 0.88, 0.82, 0.76, 0.7, 0.62)
+
+#: Columns that `search` works on at a time: 128 inputs of so many fit a core's second cache.
+COLUMNS = 1024
 
 
 class Grid(NamedTuple):
@@ -36,18 +39,46 @@ def span(w: Tensor, sym: bool, shrink: float = 1.0) -> Grid:
 
 
 def search(w: Tensor, importance: Tensor, sym: bool) -> Grid:
-    """The grid of least squared error among shrunken ranges, each input's error weighted by `importance` [inputs]."""
+    """The grid of least squared error, each input's error weighted by `importance` [inputs].
+
+    From each shrunken range the codes are taken, and for these codes the scale of least error: the weighted products
+    of weights and codes over those of codes and codes. The best of all is returned, never one worse than `span`.
+    """
+    found = [_search(part, importance.to(w.dtype), sym) for part in w.split(COLUMNS, dim=1)]
+    return Grid(torch.cat([grid.scale for grid in found]), torch.cat([grid.zero for grid in found]))
+
+
+def _search(w: Tensor, importance: Tensor, sym: bool) -> Grid:
+    """The same for few columns. The error is E - 2 s a + s^2 b; E, that of zeros, is the same for all."""
     low, high = _range(w, sym)
-    weight = importance.to(w.dtype)[:, None]
-    best = _grid(low, high, sym, 1.0)
-    least = _error(w, best, weight)
-    for shrink in SHRINKS[1:]:
+    weighted = w * importance[:, None]
+    codes, work = torch.empty_like(w), torch.empty_like(w)
+    best = None
+    for shrink in SHRINKS:
         grid = _grid(low, high, sym, shrink)
-        error = _error(w, grid, weight)
-        better = error < least
-        least = torch.where(better, error, least)
-        best = Grid(torch.where(better, grid.scale, best.scale), torch.where(better, grid.zero, best.zero))
-    return best
+        # Around zero: code - zero, from -zero to TOP - zero.
+        torch.mul(w, grid.scale.reciprocal(), out=codes).round_()
+        if sym:
+            codes.clamp_(-(TOP + 1) / 2, (TOP - 1) / 2)
+        else:
+            codes.clamp_(-grid.zero, TOP - grid.zero)
+        a = torch.mul(codes, weighted, out=work).sum(0)
+        b = importance @ torch.mul(codes, codes, out=work)
+        fitted = torch.where(b > 0, (a / b).half().float(), grid.scale)
+        fitted = torch.where((fitted > 0) & fitted.isfinite(), fitted, grid.scale)
+        for scale in (grid.scale, fitted) if best is None else (fitted,):
+            error = scale * (scale * b - 2 * a)
+            best = _better(best, (error, scale, grid.zero))
+    assert best is not None
+    return Grid(best[1], best[2])
+
+
+def _better(best: tuple[Tensor, ...] | None, new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Column by column the one of least error: (error, scale, zero)."""
+    if best is None:
+        return new
+    better = new[0] < best[0]
+    return tuple(torch.where(better, mine, theirs) for mine, theirs in zip(new, best, strict=True))
 
 
 def encode(w: Tensor, grid: Grid) -> Tensor:
@@ -75,8 +106,3 @@ def _grid(low: Tensor, high: Tensor, sym: bool, shrink: float) -> Grid:
     if sym:
         return Grid(scale, torch.full_like(scale, (TOP + 1) / 2))
     return Grid(scale, (-shrink * low / scale).round_().clamp_(1, TOP))
-
-
-def _error(w: Tensor, grid: Grid, weight: Tensor) -> Tensor:
-    """Weighted squared rounding error of each output [O]."""
-    return decode(encode(w, grid), grid).sub_(w).square_().mul_(weight).sum(0)

@@ -19,10 +19,14 @@ PANEL = 512
 SAMPLED_OUTPUTS = 128
 
 
-class HessianSum:
-    """Gathers H from the activations of one sequence after the other, in float32.
+#: Columns of the sum that are added to at a time: what lies below the diagonal of such a stripe is left out.
+STRIPE = 1024
 
-    One sequence is one product, so that the order of additions does not depend on the machine's memory.
+
+class HessianSum:
+    """Gathers H from one piece of activations after the other, in float32; only the upper triangle is summed up.
+
+    One piece is one set of products, so that the order of additions does not depend on the machine's memory.
     """
 
     def __init__(self, in_features: int) -> None:
@@ -34,12 +38,15 @@ class HessianSum:
         x = x.float()
         if weight is not None:
             x = x * weight.sqrt()[:, None]
-        self._sum.addmm_(x.T, x)
+        for start in range(0, x.shape[1], STRIPE):
+            part = slice(start, start + STRIPE)
+            self._sum[part, start:].addmm_(x[:, part].T, x[:, start:])
         self._rows += x.shape[0] if weight is None else float(weight.sum())
 
     def finish(self) -> Tensor:
         """H [I, I]. The sum is given away, not copied: the next `add` would change it."""
-        return self._sum.div_(max(self._rows, 1.0))
+        mirror(self._sum.div_(max(self._rows, 1.0)))
+        return self._sum
 
 
 def damp(H: Tensor, damp_percent: float) -> float:
@@ -112,19 +119,26 @@ def _one_thread() -> Iterator[None]:
 
 
 def restore(H: Tensor, diagonal: Tensor) -> None:
-    """Undoes `damp` and `factorize`: the lower triangle again mirrors the upper one, bit by bit."""
+    """Undoes `damp` and `factorize`, bit by bit."""
+    mirror(H)
+    H.diagonal().copy_(diagonal)
+
+
+def mirror(H: Tensor) -> None:
+    """Makes the lower triangle that of the upper one, in place."""
     for start in range(0, H.shape[0], PANEL):
         stop = min(start + PANEL, H.shape[0])
         corner = H[start:stop, start:stop]
         corner.copy_(corner.triu() + corner.triu(1).T)
         H[stop:, start:stop] = H[start:stop, stop:].T
-    H.diagonal().copy_(diagonal)
 
 
-def relative_error(W: Tensor, Q: Tensor, H: Tensor) -> float:
-    """|X (W - Q)^T| / |X W^T|, measured on up to SAMPLED_OUTPUTS evenly spaced outputs. W, Q [O, I]."""
+def relative_error(W: Tensor, Q: Tensor, H: Tensor | None) -> float:
+    """|X (W - Q)^T| / |X W^T|, measured on up to SAMPLED_OUTPUTS evenly spaced outputs. W, Q [O, I].
+
+    H None: |W - Q| / |W|.
+    """
     step = -(-W.shape[0] // SAMPLED_OUTPUTS)
     rows = W[::step].float()
-    energy = float(((rows @ H) * rows).sum())
-    off = rows - Q[::step].float()
-    return (max(float(((off @ H) * off).sum()), 0.0) / energy) ** 0.5 if energy > 0 else 0.0
+    energy, lost = (float(((x if H is None else x @ H) * x).sum()) for x in (rows, rows - Q[::step].float()))
+    return (max(lost, 0.0) / energy) ** 0.5 if energy > 0 else 0.0

@@ -14,7 +14,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ FILE = "job.json"
 LOCK = "lock"
 
 #: Raised whenever a job begun by an older version must not be gone on with.
-FORMAT = 1
+FORMAT = 2
+
+#: So many bytes the streams of a job may take on the disk beside the result.
+STREAM_BYTES = 2_900_000_000
 
 #: So much of a shard's beginning and end goes into the fingerprint of a source.
 SAMPLED_BYTES = 1 << 20
@@ -51,6 +54,35 @@ class LayerReport:
     error: float
 
 
+@dataclass(frozen=True)
+class BlockReport:
+    """What one block cost: seconds from start to end (`wall`), of reading it (done while the block before it was
+    solved), of its `parts` (see meter.PARTS), and the most memory that the program held meanwhile."""
+
+    block: int
+    wall: float
+    read: float
+    parts: dict[str, float]
+    peak_bytes: int
+
+
+@dataclass
+class Costs:
+    """What a job cost in all its runs, as far as its work was kept: seconds of stages, blocks, memory over time."""
+
+    runs: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    blocks: list[BlockReport] = field(default_factory=list)
+    curve: list[tuple[float, int]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> Costs:
+        """From a saved state. Raises KeyError or TypeError."""
+        blocks = [BlockReport(**report) for report in state["blocks"]]
+        curve = [(float(seconds), int(count)) for seconds, count in state["curve"]]
+        return cls(state["runs"], dict(state["seconds"]), blocks, curve)
+
+
 class Job:
     """An unfinished quantization into `folder`. `settings` are what has to be the same to go on with it."""
 
@@ -62,6 +94,7 @@ class Job:
         self.embedded = False
         self.blocks = 0
         self.reports: list[LayerReport] = []
+        self.costs = Costs()
 
     @classmethod
     def open(cls, folder: Path, settings: dict[str, Any], need: int) -> Job:
@@ -90,6 +123,7 @@ class Job:
             "embedded": self.embedded,
             "blocks": self.blocks,
             "reports": [asdict(report) for report in self.reports],
+            "costs": asdict(self.costs),
         }
         write_json(self.work / FILE, state)
 
@@ -98,6 +132,7 @@ class Job:
         self.copied = self.embedded = False
         self.blocks = 0
         self.reports = []
+        self.costs = Costs(runs=self.costs.runs)
         self.save()
 
     def stream_path(self, block: int) -> Path:
@@ -108,6 +143,11 @@ class Job:
     def scratch_path(self) -> Path:
         """The stream while a block is worked on."""
         return self.work / "scratch.bin"
+
+    @property
+    def gated_path(self) -> Path:
+        """What enters the last layer of a block while it is worked on."""
+        return self.work / "gated.bin"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -129,16 +169,17 @@ class Job:
         self.work.rmdir()
 
     def _take(self, state: dict[str, Any]) -> None:
-        for field, asked in self.settings.items():
-            found = state["settings"].get(field)
+        for name, asked in self.settings.items():
+            found = state["settings"].get(name)
             if found != asked:
-                facts = {"field": field, "found": _short(found), "asked": _short(asked)}
+                facts = {"field": name, "found": _short(found), "asked": _short(asked)}
                 raise QuantizeError("quantize.other_job", folder=self.folder, **facts)
         try:
             self.copied, self.embedded = state["copied"], state["embedded"]
             self.blocks = state["blocks"]
             self.reports = [LayerReport(**report) for report in state["reports"]]
-        except (KeyError, TypeError) as error:
+            self.costs = Costs.of(state["costs"])
+        except (KeyError, TypeError, ValueError) as error:
             facts = {"field": "state", "found": "another version's", "asked": "this one's"}
             raise QuantizeError("quantize.other_job", folder=self.folder, **facts) from error
 
@@ -155,12 +196,16 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     """A hash that tells one source from another: its configuration, its files' sizes and their ends."""
     digest = hashlib.sha256((checkpoint.folder / "config.json").read_bytes())
     for shard in checkpoint.shards():
-        size = shard.stat().st_size
-        digest.update(f"{shard.name} {size}".encode())
-        with shard.open("rb") as file:
-            digest.update(file.read(SAMPLED_BYTES))
-            file.seek(max(size - SAMPLED_BYTES, 0))
-            digest.update(file.read(SAMPLED_BYTES))
+        digest.update(f"{shard.name} {shard.stat().st_size} {end_digest(shard)}".encode())
+    return digest.hexdigest()
+
+
+def end_digest(path: Path) -> str:
+    """The sha256 of a file's first and last MiB."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(SAMPLED_BYTES))
+        file.seek(max(path.stat().st_size - SAMPLED_BYTES, 0))
+        digest.update(file.read(SAMPLED_BYTES))
     return digest.hexdigest()
 
 

@@ -23,7 +23,7 @@ from .recipe import Recipe
 STAGES = (("attn.c_attn",), ("attn.c_proj",), ("mlp.w1", "mlp.w2"), ("mlp.c_proj",))
 
 #: Formats as safetensors names them.
-DTYPES = {"F16": torch.float16, "I32": torch.int32}
+DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "I32": torch.int32}
 
 _QUANTIZED = re.compile(r"transformer\.h\.\d+\.(?:attn\.(?:c_attn|c_proj)|mlp\.(?:w1|w2|c_proj))\.(?:weight|bias)")
 
@@ -78,7 +78,7 @@ def plan_tensors(checkpoint: Checkpoint, recipe: Recipe) -> list[TensorPlan]:
     for index in range(checkpoint.config.num_hidden_layers):
         for layer, (inputs, outputs) in layer_shapes(checkpoint.config).items():
             packed += _plan_layer(block_prefix(index) + layer, inputs, outputs, recipe)
-    return sorted(kept + packed, key=lambda plan: _natural(plan.name))
+    return sorted(kept + packed, key=lambda plan: natural_key(plan.name))
 
 
 def packed_tensors(quantized: QuantizedWeight, bias: Tensor | None, recipe: Recipe) -> dict[str, Tensor]:
@@ -105,6 +105,6 @@ def _plan_layer(name: str, inputs: int, outputs: int, recipe: Recipe) -> list[Te
     ]
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural_key(name: str) -> list[tuple[int, str]]:
     """A sorting key in which block 10 comes after block 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]

@@ -11,7 +11,9 @@ After every step the state is on the disk: the same command goes on from there a
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +25,22 @@ from bellevl.config import ModelConfig
 from bellevl.errors import CheckpointError, QuantizeError
 from bellevl.model import BelleVL
 from bellevl.sizes import count_parameters
+from bellevl.text import Block
 from bellevl.tokenizer import load_tokenizer
 
 from .activations import Activations
-from .block_stream import QuantizedLayer, RotaryTables, quantize_block, read_block
+from .block_stream import BlockReader, QuantizedLayer, RotaryTables, Streams, quantize_block, round_block
 from .calibration import CalibrationSet, CalibrationSource, calibration_set
 from .folder import write_small_files
-from .job import FORMAT, Job, LayerReport, check_target, fingerprint
+from .job import FORMAT, STREAM_BYTES, BlockReport, Job, LayerReport, check_target, fingerprint
 from .layout import STAGES, TensorPlan, block_prefix, is_packed, layer_shapes, packed_tensors, plan_tensors
+from .meter import MemoryWatch, Stopwatch
 from .prefix import embed_samples
 from .progress import Clock, Progress
+from .receipt import hash_files, make_receipt, write_receipt
 from .recipe import Recipe
 from .shards import ShardWriter
+from .source import read_tensor
 
 #: Elements of a tensor that are copied at a time.
 COPY_ELEMENTS = 1 << 25
@@ -44,7 +50,7 @@ COPY_WORK = 20.0
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """What one call has to do."""
 
     source: Path
@@ -64,14 +70,21 @@ def quantize(
     Goes on with an interrupted job in `target`. What can be refused is refused by the call itself, before the first
     step: raises CheckpointError for a bad source, QuantizeError for a bad target, recipe or calibration set.
     """
-    task = _prepare(Path(source), Path(target), recipe or Recipe(), calibration)
+    task = prepare(Path(source), Path(target), recipe or Recipe(), calibration)
     writer = ShardWriter(task.target / ".quantize", task.tensors, task.recipe.shard_bytes)
-    streams = 2 * Activations.bytes_for(task.calibration.lengths, task.config.hidden_size)
-    job = Job.open(task.target, task.settings, writer.size + streams)
+    job = Job.open(task.target, task.settings, writer.size + stream_bytes(task.config, task.calibration.lengths))
     return _run(task, job, writer)
 
 
-def _prepare(source: Path, target: Path, recipe: Recipe, calibration: CalibrationSource) -> _Task:
+def stream_bytes(config: ModelConfig, lengths: list[int]) -> int:
+    """Disk that a job takes beside the result while it runs."""
+    streams = 2 * Activations.bytes_for(lengths, config.hidden_size)
+    gated = Activations.bytes_for(lengths, config.mlp_width)
+    return streams + gated if streams + gated <= STREAM_BYTES else streams
+
+
+def prepare(source: Path, target: Path, recipe: Recipe, calibration: CalibrationSource) -> Task:
+    """Everything that can be known, and refused, before the work begins."""
     check_target(source, target)
     with Checkpoint.open(source) as checkpoint:
         config = checkpoint.config
@@ -80,10 +93,13 @@ def _prepare(source: Path, target: Path, recipe: Recipe, calibration: Calibratio
         with torch.device("meta"):
             check_tensors(BelleVL(config), checkpoint)
         _check_widths(config, recipe)
-        samples = calibration_set(calibration, load_tokenizer(source), config, source, recipe)
+        tokenizer = load_tokenizer(source)
+        samples = CalibrationSet(())
+        if recipe.calibrates:
+            samples = calibration_set(calibration, tokenizer, config, source, recipe)
         settings = dataclasses.asdict(recipe)
         settings |= {"format": FORMAT, "source": fingerprint(checkpoint), "calibration": samples.fingerprint()}
-        return _Task(source, target, recipe, config, samples, plan_tensors(checkpoint, recipe), settings)
+        return Task(source, target, recipe, config, samples, plan_tensors(checkpoint, recipe), settings)
 
 
 def _check_widths(config: ModelConfig, recipe: Recipe) -> None:
@@ -97,110 +113,187 @@ def _check_widths(config: ModelConfig, recipe: Recipe) -> None:
             raise QuantizeError("quantize.option", name="bits", value=recipe.bits, reason=reason)
 
 
-def _run(task: _Task, job: Job, writer: ShardWriter) -> Iterator[Progress]:
-    work = _Work.of(task)
-    with job.locked(), writer:
+def _run(task: Task, job: Job, writer: ShardWriter) -> Iterator[Progress]:
+    work = Work.of(task)
+    with job.locked(), writer, MemoryWatch(job.costs.curve) as memory:
         if job.copied and not _is_whole(task, job, writer):
             job.start_again()
+        job.costs.runs += 1
         done = work.copy * job.copied + work.embed * job.embedded + work.block * job.blocks
         clock = Clock(work.total, done)
+        run = _Running(task, job, writer, clock, work, memory)
         if not job.copied:
             writer.lay_out()
-            yield from _copy(task, job, writer, clock)
+            yield from _copy(run)
         if not job.embedded:
-            yield from _embed(task, job, clock, work)
-        rotary = RotaryTables(task.config)
-        for index in range(job.blocks, task.config.num_hidden_layers):
-            yield from _quantize_block(task, job, writer, clock, rotary, index)
-        write_small_files(task.source, task.target, task.recipe)
-        writer.finish(task.target)
+            yield from _embed(run)
+        yield from _quantize_blocks(run)
+        yield from _finish(run)
     job.close()
     yield clock.progress("finish", task.config.num_hidden_layers)
 
 
-def _is_whole(task: _Task, job: Job, writer: ShardWriter) -> bool:
+@dataclass(frozen=True)
+class _Running:
+    """A task on its way."""
+
+    task: Task
+    job: Job
+    writer: ShardWriter
+    clock: Clock
+    work: Work
+    memory: MemoryWatch
+
+    def save(self) -> None:
+        """Makes what was done last."""
+        self.job.costs.curve = self.memory.points()
+        self.job.save()
+
+    def spent(self, stage: str, began: float) -> None:
+        """Books the seconds since `began` (time.monotonic)."""
+        seconds = self.job.costs.seconds
+        seconds[stage] = round(seconds.get(stage, 0.0) + time.monotonic() - began, 3)
+
+
+def _is_whole(task: Task, job: Job, writer: ShardWriter) -> bool:
     """Whether the files that the job's state speaks of are still there."""
     if job.blocks == task.config.num_hidden_layers:
         return all((writer.folder / p.name).is_file() or (task.target / p.name).is_file() for p in writer.plans)
-    return writer.is_laid_out() and (not job.embedded or job.stream_path(job.blocks).is_file())
+    needs_stream = job.embedded and task.recipe.calibrates
+    return writer.is_laid_out() and (not needs_stream or job.stream_path(job.blocks).is_file())
 
 
-def _copy(task: _Task, job: Job, writer: ShardWriter, clock: Clock) -> Iterator[Progress]:
+def _copy(run: _Running) -> Iterator[Progress]:
     """Everything that stays float16, some rows at a time."""
+    task, began = run.task, time.monotonic()
     for plan in task.tensors:
         if is_packed(plan.name):
             continue
-        # Opened for each: the pages of a shard count as memory until it is closed.
         with Checkpoint.open(task.source) as checkpoint:
-            tensor = checkpoint.read(plan.name)
-            step = max(COPY_ELEMENTS * plan.shape[0] // max(tensor.numel(), 1), 1) if plan.shape else 1
-            for first in range(0, plan.shape[0] if plan.shape else 1, step):
-                rows = (tensor[first : first + step] if plan.shape else tensor).half()
-                if not bool(rows.isfinite().all()):
-                    raise CheckpointError("model.not_finite", name=plan.name)
-                writer.write_rows(plan.name, rows, first)
-            del tensor
-        clock.advance(plan.nbytes * COPY_WORK)
-        yield clock.progress("copy", task.config.num_hidden_layers)
-    writer.sync()
-    job.copied = True
-    job.save()
+            tensor = read_tensor(checkpoint, plan.name)
+        step = max(COPY_ELEMENTS * plan.shape[0] // max(tensor.numel(), 1), 1) if plan.shape else 1
+        for first in range(0, plan.shape[0] if plan.shape else 1, step):
+            rows = (tensor[first : first + step] if plan.shape else tensor).half()
+            if not bool(rows.isfinite().all()):
+                raise CheckpointError("model.not_finite", name=plan.name)
+            run.writer.write_rows(plan.name, rows, first)
+        del tensor
+        run.clock.advance(plan.nbytes * COPY_WORK)
+        yield run.clock.progress("copy", task.config.num_hidden_layers)
+    run.writer.sync()
+    run.job.copied = True
+    run.spent("copy", began)
+    run.save()
 
 
-def _embed(task: _Task, job: Job, clock: Clock, work: _Work) -> Iterator[Progress]:
+def _embed(run: _Running) -> Iterator[Progress]:
     """The calibration set, up to block 0."""
-    lengths = task.calibration.lengths
-    with (
-        Checkpoint.open(task.source) as checkpoint,
-        Activations(job.scratch_path, lengths, task.config.hidden_size) as stream,
-    ):
-        for _ in embed_samples(checkpoint, task.calibration, stream):
-            clock.advance(work.embed / len(lengths))
-            yield clock.progress("embed", task.config.num_hidden_layers)
-        stream.move(job.stream_path(0))
+    task, job, began = run.task, run.job, time.monotonic()
+    if task.recipe.calibrates:
+        lengths = task.calibration.lengths
+        with (
+            Checkpoint.open(task.source) as checkpoint,
+            Activations(job.scratch_path, lengths, task.config.hidden_size) as stream,
+        ):
+            for _ in embed_samples(checkpoint, task.calibration, stream):
+                run.clock.advance(run.work.embed / len(lengths))
+                yield run.clock.progress("embed", task.config.num_hidden_layers)
+            stream.move(job.stream_path(0))
     job.embedded = True
-    job.save()
+    run.spent("embed", began)
+    run.save()
 
 
-def _quantize_block(
-    task: _Task, job: Job, writer: ShardWriter, clock: Clock, rotary: RotaryTables, index: int
-) -> Iterator[Progress]:
-    lengths, width, blocks = task.calibration.lengths, task.config.hidden_size, task.config.num_hidden_layers
-    work = _Work.of(task)
-    block = read_block(task.source, task.config, index)
-    reports = []
-    with (
-        Activations(job.stream_path(index), lengths, width) as stream,
-        Activations(job.scratch_path, lengths, width) as scratch,
-    ):
-        last = index == blocks - 1
-        for solved in quantize_block(block, index, stream, scratch, rotary, task.recipe, last=last):
-            report = _write_layer(writer, index, solved, task.recipe)
-            del solved  # before the next layer needs its memory
-            reports.append(report)
-            clock.advance(work.layers[report.layer])
-            yield clock.progress("block", blocks, index, report)
-        writer.sync()
-        if not last:
-            scratch.move(job.stream_path(index + 1))
+def _quantize_blocks(run: _Running) -> Iterator[Progress]:
+    """All blocks that are not done; the next one is read while one is worked on."""
+    task = run.task
+    rotary = RotaryTables(task.config)
+    with BlockReader(task.source, task.config, run.job.blocks) as reader:
+        for index in range(run.job.blocks, task.config.num_hidden_layers):
+            yield from _quantize_block(run, reader, rotary, index)
+
+
+def _quantize_block(run: _Running, reader: BlockReader, rotary: RotaryTables, index: int) -> Iterator[Progress]:
+    job, blocks, work = run.job, run.task.config.num_hidden_layers, run.work
+    began, watch, reports = time.monotonic(), Stopwatch(), []
+    run.memory.take_peak()
+    with watch.part("wait"):
+        block, read = reader.take()
+    for solved in _solve_block(run, block, rotary, index, watch):
+        report = _write_layer(run.writer, index, solved, run.task.recipe, watch)
+        del solved  # before the next layer needs its memory
+        reports.append(report)
+        run.clock.advance(work.layers[report.layer])
+        yield run.clock.progress("block", blocks, index, report)
+    cost = BlockReport(index, round(time.monotonic() - began, 3), round(read, 3), watch.take(), run.memory.take_peak())
     job.blocks = index + 1
     job.reports += reports
-    job.save()
+    job.costs.blocks.append(cost)
+    run.save()
     job.stream_path(index).unlink(missing_ok=True)
-    clock.advance(work.block - sum(work.layers.values()))
-    yield clock.progress("block", blocks, index)
+    run.clock.advance(work.block - sum(work.layers.values()))
+    yield run.clock.progress("block", blocks, index, cost=cost)
 
 
-def _write_layer(writer: ShardWriter, index: int, solved: QuantizedLayer, recipe: Recipe) -> LayerReport:
-    for part, tensor in packed_tensors(solved.weight, solved.bias, recipe).items():
-        writer.write(f"{block_prefix(index)}{solved.layer}.{part}", tensor)
+def _solve_block(
+    run: _Running, block: Block, rotary: RotaryTables, index: int, watch: Stopwatch
+) -> Iterator[QuantizedLayer]:
+    """The layers of a block; afterwards what they became is on the disk, and the stream that leaves the block."""
+    task, job = run.task, run.job
+    if not task.recipe.calibrates:
+        yield from round_block(block, task.recipe, watch)
+        with watch.part("write"):
+            run.writer.sync()
+        return
+    last = index == task.config.num_hidden_layers - 1
+    with ExitStack() as stack:
+        streams = _open_streams(task, job, index, stack)
+        weights = task.calibration.token_weights(task.config, task.recipe.picture_weight)
+        yield from quantize_block(block, index, streams, rotary, task.recipe, watch, last=last, weights=weights)
+        with watch.part("write"):
+            run.writer.sync()
+            if not last:
+                streams.scratch.move(job.stream_path(index + 1))
+
+
+def _open_streams(task: Task, job: Job, index: int, stack: ExitStack) -> Streams:
+    lengths, width = task.calibration.lengths, task.config.hidden_size
+    entering = stack.enter_context(Activations(job.stream_path(index), lengths, width))
+    scratch = stack.enter_context(Activations(job.scratch_path, lengths, width))
+    gated = None
+    if stream_bytes(task.config, lengths) > 2 * scratch.size:
+        gated = stack.enter_context(Activations(job.gated_path, lengths, task.config.mlp_width))
+    return Streams(entering, scratch, gated)
+
+
+def _write_layer(
+    writer: ShardWriter, index: int, solved: QuantizedLayer, recipe: Recipe, watch: Stopwatch
+) -> LayerReport:
+    with watch.part("pack"):
+        tensors = packed_tensors(solved.weight, solved.bias, recipe)
+    with watch.part("write"):
+        for part, tensor in tensors.items():
+            writer.write(f"{block_prefix(index)}{solved.layer}.{part}", tensor)
     weight = solved.weight
     return LayerReport(index, solved.layer, weight.method, weight.damp_percent, weight.error)
 
 
+def _finish(run: _Running) -> Iterator[Progress]:
+    """The small files, the receipt, and the files' names, the index last."""
+    task, began = run.task, time.monotonic()
+    run.writer.sync()
+    write_small_files(task.source, task.target, task.recipe)
+    yield run.clock.progress("finish", task.config.num_hidden_layers)
+    hashes = hash_files(run.writer, task.target)
+    run.spent("finish", began)
+    run.job.costs.curve = run.memory.points()
+    write_receipt(task.target, make_receipt(task, run.job, hashes))
+    run.writer.finish(task.target)
+
+
 @dataclass(frozen=True)
-class _Work:
-    """Multiply-adds of a job's parts, for the estimate of the time left."""
+class Work:
+    """Multiply-adds of a job's parts, for the time left and for an estimate before it starts."""
 
     copy: float
     embed: float
@@ -209,7 +302,7 @@ class _Work:
     total: float
 
     @classmethod
-    def of(cls, task: _Task) -> _Work:
+    def of(cls, task: Task) -> Work:
         tokens = float(sum(task.calibration.lengths))
         shapes = layer_shapes(task.config)
         layers = {}

@@ -42,7 +42,7 @@ def embed_samples(checkpoint: Checkpoint, calibration: CalibrationSet, stream: A
             if names:
                 raise CheckpointError("model.not_finite", name=names[0])
             raise QuantizeError("quantize.not_finite", block=0, layer="transformer.wte")
-        stream.write(n, x)
+        stream.write(range(n, n + 1), x)
         yield n
 
 

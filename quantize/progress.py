@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from .job import LayerReport
+from .job import BlockReport, LayerReport
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class Progress:
     """One step done. `stage` is "copy", "embed", "block" or "finish".
 
     `fraction` of the work is done, `elapsed` seconds of this run are over and `remaining` are left (None: too early
-    to say). In stage "block" `block` counts from 0 and `report` is the layer just solved (None: the block is done).
+    to say). In stage "block" `block` counts from 0 and `report` is the layer just solved (None: the block is done, and
+    `cost` says what it cost).
     """
 
     stage: str
@@ -23,6 +24,7 @@ class Progress:
     blocks: int
     block: int | None = None
     report: LayerReport | None = None
+    cost: BlockReport | None = None
 
 
 class Clock:
@@ -37,11 +39,16 @@ class Clock:
         self._done += work
 
     def progress(
-        self, stage: str, blocks: int, block: int | None = None, report: LayerReport | None = None
+        self,
+        stage: str,
+        blocks: int,
+        block: int | None = None,
+        report: LayerReport | None = None,
+        cost: BlockReport | None = None,
     ) -> Progress:
         """A record of now."""
         elapsed = time.monotonic() - self._began
         new = self._done - self._start
         left = elapsed * (self._total - self._done) / new if new > 0 and elapsed > 1 else None
         fraction = min(self._done / self._total, 1.0)
-        return Progress(stage, fraction, elapsed, left, blocks, block, report)
+        return Progress(stage, fraction, elapsed, left, blocks, block, report, cost)

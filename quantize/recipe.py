@@ -9,6 +9,7 @@ from typing import Any
 from bellevl.config import QuantizationConfig
 from bellevl.errors import QuantizeError
 
+METHODS = ("gptq", "rtn")
 GROUP_SIZES = (32, 64, 128, -1)
 
 
@@ -16,15 +17,19 @@ GROUP_SIZES = (32, 64, 128, -1)
 class Recipe:
     """Settings of a quantization; the defaults are those of the family's published int4 models.
 
+    `method` "gptq", or "rtn": every weight to its nearest code, without calibration, to compare with.
     `group_size` -1: one group for all inputs. `sym`: zero is always 8. `desc_act`: inputs of large activations are
     quantized first; with `static_groups` the groups stay where they are, so that it costs nothing at run time.
     `true_sequential`: a layer is calibrated on what the already quantized layers before it in the block give.
     `search_scales`: the scale of a group is the one of least squared error, weighted by the activations, instead of
-    the one that spans the extremes. `nsamples` conversations of at most `seqlen` tokens calibrate.
+    the one that spans the extremes.
+    `picture_weight`: how much a picture's token counts beside one of text (a picture has hundreds of them).
+    `nsamples` conversations of at most `seqlen` tokens calibrate.
     `shard_bytes`: a shard of the result is not larger (one tensor may be).
     Raises QuantizeError for values out of range.
     """
 
+    method: str = "gptq"
     bits: int = 4
     group_size: int = 128
     sym: bool = True
@@ -33,19 +38,27 @@ class Recipe:
     damp_percent: float = 0.01
     true_sequential: bool = True
     search_scales: bool = True
+    picture_weight: float = 1.0
     nsamples: int = 128
     seqlen: int = 2048
     seed: int = 0
     shard_bytes: int = 4_000_000_000
 
     def __post_init__(self) -> None:
+        _demand(self.method in METHODS, "method", self.method, f"not {' or '.join(METHODS)}")
         _demand(self.bits == 4, "bits", self.bits, "not 4")
         _demand(self.group_size in GROUP_SIZES, "group_size", self.group_size, "not 32, 64, 128 or -1")
         _demand(0 < self.damp_percent <= 1, "damp_percent", self.damp_percent, "not above 0 and at most 1")
+        _demand(0 < self.picture_weight <= 1, "picture_weight", self.picture_weight, "not above 0 and at most 1")
         _demand(self.nsamples >= 1, "nsamples", self.nsamples, "less than 1")
         _demand(self.seqlen >= 32, "seqlen", self.seqlen, "less than 32")
         _demand(0 <= self.seed < 2**63, "seed", self.seed, "not a whole number from 0 to 2^63 - 1")
         _demand(self.shard_bytes >= 100_000, "shard_bytes", self.shard_bytes, "less than 100000")
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether activations are looked at."""
+        return self.method == "gptq"
 
     def quantization(self) -> QuantizationConfig:
         """How a reader has to understand the result."""

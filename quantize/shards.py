@@ -17,7 +17,7 @@ from types import TracebackType
 
 from torch import Tensor
 
-from .disk import bytes_of, reserve, sync_folder, write_at, write_json, writing
+from .disk import bytes_of, json_bytes, reserve, sync_folder, write_at, write_whole, writing
 from .layout import DTYPES, TensorPlan
 
 INDEX = "model.safetensors.index.json"
@@ -26,9 +26,10 @@ SINGLE = "model.safetensors"
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """One file: its header as bytes, where each tensor begins, and its size."""
+    """One file: its tensors, its header as bytes, where each tensor begins, and its size."""
 
     name: str
+    tensors: list[TensorPlan]
     header: bytes
     offsets: dict[str, int]
     size: int
@@ -64,7 +65,7 @@ def _plan_shard(name: str, tensors: list[TensorPlan]) -> ShardPlan:
     text += b" " * (-len(text) % 8)
     header = len(text).to_bytes(8, "little") + text
     offsets = {tensor: len(header) + start for tensor, start in starts.items()}
-    return ShardPlan(name, header, offsets, len(header) + end)
+    return ShardPlan(name, tensors, header, offsets, len(header) + end)
 
 
 class ShardWriter:
@@ -137,17 +138,20 @@ class ShardWriter:
                     source.replace(target / plan.name)
         sync_folder(target)
         if len(self.plans) > 1:
-            write_json(target / INDEX, self._index())
+            write_whole(target / INDEX, self.index_bytes() or b"")
 
     def names(self) -> Iterable[str]:
         """Names of the files that `finish` makes."""
         index = [INDEX] if len(self.plans) > 1 else []
         return [plan.name for plan in self.plans] + index
 
-    def _index(self) -> dict[str, object]:
+    def index_bytes(self) -> bytes | None:
+        """The index as it will be written; None where there is only one file."""
+        if len(self.plans) == 1:
+            return None
         total = sum(tensor.nbytes for tensor in self._tensors.values())
         where = {name: self._place[name].name for name in self._tensors}
-        return {"metadata": {"total_size": total}, "weight_map": where}
+        return json_bytes({"metadata": {"total_size": total}, "weight_map": where})
 
     def _file(self, shard: ShardPlan) -> FileIO:
         if shard.name not in self._files:

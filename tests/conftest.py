@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ def _refuse_network(event: str, arguments: tuple[object, ...]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    os.environ.update(BELLEVL_CONFIG=os.devnull, BELLEVL_MODELS=os.path.join(os.devnull, "models"))  # nobody's own
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="bellevl-state-")  # speeds that tests have are not learned
+    os.environ["BELLEVL_NO_LOG"] = "1"  # of this process; programs that tests start log into homes of their own
     # A suite started in the background inherits an ignored Ctrl-C, and so would the programs that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.addaudithook(_refuse_network)
@@ -137,13 +141,18 @@ class Answer:
 
     def __call__(self, question: str = "", model: Path | None = None, **sampling: Any) -> dict[str, Any]:
         """The record; `notes` is then what went to stderr."""
-        from bellevl_cli.asking import ask
+        from bellevl_cli.asking import ask, wishes
         from bellevl_cli.options import ModelOptions, SamplingOptions
         from bellevl_cli.screen.render import Renderer
 
         out, err = io.StringIO(), io.StringIO()
-        chosen = ModelOptions(model or self.model)
-        options = ask.AskOptions(str(self.picture), question, True, chosen, SamplingOptions(**sampling))
+        options = wishes.AskOptions(
+            (str(self.picture), *([question] if question else [])),
+            output=wishes.OutputWishes(json=True),
+            model=ModelOptions(model or self.model),
+            sampling=SamplingOptions(**sampling),
+            thread=wishes.ThreadWishes(no_log=True),
+        )
         ask.run(options, Renderer(out, err))
         self.notes = err.getvalue()
         record: dict[str, Any] = json.loads(out.getvalue())

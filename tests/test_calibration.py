@@ -102,3 +102,17 @@ def test_missing_calibration_picture_is_refused(tiny_folder: Path, tmp_path: Pat
         quantize(tiny_folder, tmp_path / "int4", RECIPE, tmp_path / "talk.jsonl")
     assert caught.value.message == "quantize.calibration"
     assert "gone.png" in str(caught.value)
+
+
+def test_picture_tokens_can_count_less(tiny_folder: Path) -> None:
+    """With a weight for pictures the tokens of each slot have it and all others one; the result is another one."""
+    found = samples_of(tiny_folder, None, Recipe(nsamples=8, seqlen=2048))
+    with Checkpoint.open(tiny_folder) as checkpoint:
+        assert found.token_weights(checkpoint.config, 1.0) is None
+        weights = found.token_weights(checkpoint.config, 0.25)
+    tokenizer = load_tokenizer(tiny_folder)
+    for sample, weight in zip(found.samples, weights, strict=True):
+        inside = [n for n, token in enumerate(sample.ids) if float(weight[n]) == 0.25]
+        assert len(inside) == 6 * len(sample.pictures)
+        slot = {tokenizer.image_start_id, tokenizer.image_pad_id, tokenizer.image_end_id}
+        assert {sample.ids[n] for n in inside} <= slot

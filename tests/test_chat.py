@@ -13,7 +13,7 @@ import bellevl
 from bellevl import Chat
 from bellevl.errors import CheckpointError, PictureError, PromptError
 from bellevl.generate import generate
-from bellevl.prompt import Conversation, Turn, build_prompt
+from bellevl.prompt import Conversation, Turn, build_prompt, count_parts
 from bellevl.sampling import Sampling
 
 
@@ -46,10 +46,12 @@ def test_answers_equal_generation_from_the_prompt(chat: Chat, picture: Path) -> 
 def test_another_picture_gives_another_answer(chat: Chat, picture: Path) -> None:
     """The pixels matter: the same question about another picture is answered differently, the same picture equally."""
     red = "".join(chat.ask("描述图片", picture, max_tokens=16, greedy=True))
-    noise = Image.effect_noise((64, 64), 90).convert("RGB")
-    other = "".join(chat.ask("描述图片", noise, max_tokens=16, greedy=True))
+    bars = [Image.new("RGB", (64, 64), (0, 0, step)) for step in (0, 120, 255)]
+    for number, image in enumerate(bars):
+        image.paste((255, 255, 0), (16 * number, 0, 16 * number + 16, 64))
+    others = {"".join(chat.ask("描述图片", image, max_tokens=16, greedy=True)) for image in bars}
     again = "".join(chat.ask("描述图片", picture, max_tokens=16, greedy=True))
-    assert red == again != other
+    assert red == again and others - {red}
 
 
 def test_the_last_piece_tells_how_it_went(chat: Chat, picture: Path) -> None:
@@ -208,3 +210,71 @@ def test_defaults_come_from_the_checkpoint(chat: Chat) -> None:
     """Without settings, the checkpoint's generation_config.json decides: its max_new_tokens here."""
     assert chat.generation.max_new_tokens == 24
     assert len(list(chat.ask("你好"))) == 24
+
+
+def test_continued_answers_have_no_seam(chat: Chat, picture: Path) -> None:
+    """Cut after 5 tokens and gone on with, an answer is what it would have been; the pieces hold only the new text."""
+    whole = "".join(chat.ask("描述图片", picture, max_tokens=15, greedy=True))
+    chat.clear()
+    begun = "".join(chat.ask("描述图片", max_tokens=5, greedy=True))
+    assert chat.finish_reason == "length"
+    for _ in range(2):
+        begun += "".join(piece.text for piece in chat.continue_(max_tokens=5, greedy=True))
+        assert chat.turns == [Turn("描述图片", begun, pictures=1)]
+    assert begun == whole
+
+
+def test_an_answer_cut_inside_a_character_goes_on_in_it(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes of a character that was not whole yet are not lost between an answer and its continuation."""
+    from bellevl import chat as module
+    from bellevl.generate import Token
+
+    raw = list("山🎉水".encode())
+    said: list[str] = []
+    for part in (raw[:5], raw[5:8], raw[8:]):
+        tokens = [*(Token(token) for token in part[:-1]), Token(part[-1], "length")]
+        monkeypatch.setattr(module, "generate", lambda *a, tokens=tokens, **k: iter(tokens))
+        pieces = chat.continue_(max_tokens=3) if said else chat.stream("问", max_tokens=3)
+        said.append("".join(piece.text for piece in pieces))
+    assert said == ["山", "🎉", "水"] and chat.turns[-1].answer == "山🎉水"
+
+
+def test_a_dialogue_can_be_come_back_to(chat: Chat, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dialogue` and `go_back`: turns, picture, and how the answer ended are as they were; nothing is looked at
+    again. `restore` takes up turns from elsewhere."""
+    list(chat.ask("一", picture, max_tokens=3, greedy=True))
+    kept = chat.dialogue()
+    list(chat.ask("二", Image.new("RGB", (9, 9)), max_tokens=3, greedy=True))
+    chat.go_back(kept)
+    assert chat.dialogue() == kept and chat.finish_reason == "length"
+    monkeypatch.setattr(chat.model, "encode_images", None)
+    follow = "".join(chat.ask("三", max_tokens=4, greedy=True))
+    monkeypatch.undo()
+    chat.restore(kept.turns, picture)
+    assert "".join(chat.ask("三", max_tokens=4, greedy=True)) == follow
+    with pytest.raises(PictureError):
+        chat.restore((), picture.with_name("没有.png"))
+    assert len(chat.turns) == 2
+
+
+def test_parts_are_what_the_prompt_has(chat: Chat, picture: Path) -> None:
+    """The parts of a dialogue add up to the prompt of the next question but for that question."""
+    list(chat.ask("一", picture, max_tokens=3, greedy=True))
+    list(chat.ask("二", max_tokens=3, greedy=True))
+    parts = chat.parts()
+    *_, last = chat.stream("三", max_tokens=1)
+    assert last.stats is not None
+    question = count_parts(chat.tokenizer, Conversation((Turn("三"),)), 4).turns[0]
+    assert 0 <= last.stats.prompt_tokens - parts.total - question < 16
+    assert parts.pictures == (6, 0) and parts.pinned == 0
+
+
+def test_a_stop_inside_of_a_token_keeps_what_was_said(chat: Chat) -> None:
+    """`stop` is heard between blocks while a token is made, too: the answer ends there, "interrupted"."""
+    blocks: list[int] = []
+    pieces = chat.stream("你好", stop=lambda: len(blocks) > 6, max_tokens=50, greedy=True)
+    real = chat.model.run_block
+    chat.model.run_block = lambda *a: blocks.append(1) or real(*a)  # type: ignore[method-assign, func-returns-value]
+    said = list(pieces)
+    assert said[-1].finish_reason == "interrupted" and len(blocks) == 7
+    assert chat.turns[-1].answer == "".join(piece.text for piece in said) != ""

@@ -1,183 +1,195 @@
-"""`bellevl chat` in a pseudo-terminal: keys in, screen out; and from a pipe."""
+"""`bellevl chat` in a pseudo-terminal: conversations, Ctrl-C, other terminals; and from a pipe."""
 
 from __future__ import annotations
 
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
-import pyte
 import pytest
+from chat_terminal import ANSWER, PROMPT, Terminal
 from conftest import Answer, Bellevl, program
-from PIL import Image
 from tiny import CHARACTERS
 
-#: A piece of an answer of the small checkpoint.
-ANSWER = f"[{CHARACTERS}]{{8,}}"
-PROMPT = "问> "
+SLOW = [sys.executable, str(Path(__file__).with_name("slow_program.py"))]
 
-
-class Terminal:
-    """The program in a pseudo-terminal, and the screen that a person would see."""
-
-    def __init__(self, environment: dict[str, str], *arguments: str | Path) -> None:
-        command = [*program(), "chat", *map(str, arguments)]
-        # pyte answers no question about the cursor; without this prompt_toolkit waits a second for it at each line.
-        environment = {**environment, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"}
-        self.child = pexpect.spawn(command[0], command[1:], env=environment, dimensions=(40, 120), timeout=30)
-        self.screen = pyte.Screen(120, 40)
-        self.stream = pyte.ByteStream(self.screen)
-
-    def text(self) -> str:
-        """The screen's lines. pyte puts an empty cell behind a wide character: no blanks of our own."""
-        return "\n".join(line.rstrip() for line in self.screen.display)
-
-    def wait(self, pattern: str, seconds: float = 30.0) -> str:
-        """Reads until the screen matches; the screen."""
-        end = time.monotonic() + seconds
-        while not re.search(pattern, self.text()):
-            assert time.monotonic() < end, f"no {pattern!r} on the screen:\n{self.text()}"
-            try:
-                self.stream.feed(self.child.read_nonblocking(4096, timeout=0.05))
-            except pexpect.TIMEOUT:
-                continue
-            except pexpect.EOF:
-                assert re.search(pattern, self.text()), f"ended without {pattern!r}:\n{self.text()}"
-        return self.text()
-
-    def enter(self, text: str) -> None:
-        self.child.send(text + "\r")
-
-    def prompt(self, count: int) -> str:
-        """Waits for the prompt that comes with nothing behind it, after `count` lines were entered."""
-        return self.wait(rf"(?s)(?:{PROMPT}.+){{{count}}}\n{PROMPT.rstrip()}\s*$")
-
-    def end(self) -> int:
-        """Waits for the end; the exit code, or minus the signal."""
-        self.child.expect(pexpect.EOF)
-        self.child.close()
-        return -self.child.signalstatus if self.child.signalstatus else self.child.exitstatus
+#: Seconds that this test needs itself to see what is on the screen.
+SLACK = 0.5
 
 
 @pytest.fixture
 def terminal(environment: dict[str, str], tiny_folder: Path) -> Iterator[Terminal]:
     """A chat with answers of 40 tokens, at its first prompt."""
-    one = Terminal(environment, "--model", tiny_folder, "--greedy", "--max-tokens", "40")
-    one.prompt(0)
-    yield one
-    one.child.close(force=True)
+    with Terminal(environment, "--model", tiny_folder, "--greedy", "--max-tokens", "40") as one:
+        one.ready(seconds=240)
+        yield one
 
 
-@pytest.fixture
-def long_terminal(environment: dict[str, str], tiny_folder: Path) -> Iterator[Terminal]:
-    """A chat whose answers run until they are stopped."""
-    one = Terminal(environment, "--model", tiny_folder, "--greedy", "--max-tokens", "60000")
-    one.prompt(0)
-    yield one
-    one.child.close(force=True)
-
-
-def test_a_conversation(terminal: Terminal, picture: Path) -> None:
-    """A picture with a question, a follow-up, the same answer again, a cleared dialogue, and out with 0."""
-    terminal.enter(f"/img {picture} 这是什么")
-    screen = terminal.prompt(1)
-    assert f"图片 {picture.name} 60×40 → 56×56，4 token" in screen
+def test_a_conversation(terminal: Terminal, environment: dict[str, str], picture: Path) -> None:
+    """A picture with a question, a follow-up, the same answer again, a cleared dialogue, slips, and out with 0; all of
+    it is in the history but for the line that began with a space, and the dialogue is in the log."""
+    screen = terminal.does(f"/img {picture} 这是什么", ANSWER)
+    assert f"图片 [1] {picture.name} 60×40 → 56×56，4 token" in screen
     [first] = re.findall(ANSWER, screen)
-    terminal.enter("那颜色呢")
-    terminal.prompt(2)
-    terminal.enter("/retry")
-    answers = re.findall(ANSWER, terminal.prompt(3))
-    assert len(answers) == 3 and answers[0] == first and answers[1] == answers[2] != first
-    terminal.enter("/清空")
-    assert f"对话已清空，图片保留: {picture.name}" in terminal.prompt(4)
-    terminal.enter("这是什么")
-    assert re.findall(ANSWER, terminal.prompt(5))[-1] == first
+    second = terminal.answer("那颜色呢")
+    assert terminal.answer("/retry") == second != first
+    assert "错误: 找不到图片" in terminal.does("/img 没有.png", "错误")
+    assert "没有命令 /nonsence" in terminal.does("/nonsence", "没有命令")
+    assert f"对话已清空，图片保留: {picture.name}" in terminal.does(" /清空", "已清空")
+    assert terminal.answer("这是什么") == first
     terminal.enter("/exit")
     assert terminal.end() == 0
+    kept = (Path(environment["XDG_STATE_HOME"]) / "bellevl" / "history").read_text(encoding="utf-8")
+    assert "/nonsence" in kept and "/清空" not in kept
 
 
-def test_slips_and_history(terminal: Terminal, environment: dict[str, str], picture: Path) -> None:
-    """A bad picture keeps the old one, an unknown command is not asked, Tab completes; history is private."""
-    terminal.enter(str(picture))
-    assert "图片 " in terminal.prompt(1)
-    terminal.enter("/img 没有.png")
-    assert "错误: 找不到图片" in terminal.prompt(2)
-    terminal.enter(" /clear")
-    assert f"图片保留: {picture.name}" in terminal.prompt(3)
-    terminal.enter("/nonsence")
-    assert "没有命令 /nonsence" in terminal.prompt(4)
-    terminal.child.send("/re\t")
-    terminal.wait(r"/retry\s*$")
-    terminal.enter("")
-    assert "还没有可以重答的问题" in terminal.prompt(5)
-    terminal.child.sendeof()
-    assert terminal.end() == 0
-    history = Path(environment["XDG_STATE_HOME"]) / "bellevl" / "history"
-    assert history.stat().st_mode & 0o777 == 0o600
-    kept = history.read_text(encoding="utf-8")
-    assert "/nonsence" in kept and "/clear" not in kept  # a line that starts with a space is not kept
+def test_a_kept_dialogue_goes_on_in_a_later_chat(
+    bellevl: Bellevl, environment: dict[str, str], tiny_folder: Path, picture: Path
+) -> None:
+    """chat -c takes up the latest dialogue with its picture; an id that there is not is told before a model loads."""
+    options = ("--model", tiny_folder, "--greedy", "--max-tokens", "12")
+    straight = bellevl("chat", picture, *options, "--no-log", input="这是什么\n颜色\n".encode())
+    first = bellevl("chat", picture, *options, input="这是什么\n".encode())
+    later = bellevl("chat", "-c", *options, input="颜色\n".encode())
+    assert later.returncode == 0, later.stderr.decode()
+    assert first.stdout + later.stdout == straight.stdout
+    assert f"图片 [1] {picture.name}" in later.stderr.decode() and "已有 1 轮" in later.stderr.decode()
+    assert bellevl("chat", "--id", "没有这个", "--model", "no/such/model").returncode == 1
+    assert bellevl("chat", picture, "-c").returncode == 2
 
 
-def test_a_new_picture_is_what_retry_asks_about(terminal: Terminal, picture: Path, tmp_path: Path) -> None:
-    """Behind a new picture /retry asks the last question about that picture, not about the old one."""
-    Image.new("RGB", (90, 30), (20, 40, 220)).save(tmp_path / "blue.png")
-    terminal.enter(f"/img {picture} 这是什么")
-    first = re.findall(ANSWER, terminal.prompt(1))[-1]
-    terminal.enter(f"/img {tmp_path / 'blue.png'}")
-    assert "换图后对话从头开始" in terminal.prompt(2)
-    terminal.enter("/retry")
-    second = re.findall(ANSWER, terminal.prompt(3))[-1]
-    terminal.enter(f"/img {picture}")
-    terminal.prompt(4)
-    terminal.enter("/retry")
-    assert re.findall(ANSWER, terminal.prompt(5))[-1] == first != second
+def test_ctrl_c_stops_the_answer_and_keeps_the_chat(environment: dict[str, str], tiny_folder: Path) -> None:
+    """Ctrl-C in an answer stops it within 200 ms, marks it, and /continue goes on; twice in two seconds leaves (130).
+    At the prompt it clears the line, on an empty one it says how to leave."""
+    with Terminal(environment, "--model", tiny_folder, "--greedy", "--max-tokens", "60000") as terminal:
+        terminal.ready(seconds=240)
+        terminal.send("打错的字")
+        terminal.ready("打错的字")
+        terminal.child.sendintr()
+        terminal.ready()
+        terminal.child.sendintr()
+        terminal.wait("按 Ctrl-D 退出")
+        time.sleep(2.1)
+        terminal.wipe()
+        terminal.enter("问")
+        terminal.wait(ANSWER)
+        began = time.monotonic()
+        terminal.child.sendintr()
+        screen = terminal.wait(r"\(已中断\)")
+        assert time.monotonic() - began < 0.2 + SLACK and "^C" not in screen
+        terminal.ready()
+        time.sleep(2.1)
+        terminal.wipe()
+        terminal.enter("/continue")
+        terminal.wait(ANSWER)
+        terminal.child.sendintr()
+        terminal.wait(r"\(已中断\)")
+        terminal.child.sendintr()
+        assert terminal.end() == 130
+
+
+@pytest.mark.parametrize("slow", ["SLOW_VISION", "SLOW_TEXT"])
+def test_ctrl_c_acts_before_the_first_token(
+    environment: dict[str, str], tiny_folder: Path, picture: Path, slow: str
+) -> None:
+    """While a slow model looks at the picture or reads the prompt Ctrl-C stops it between two blocks; the question
+    stays, and /continue answers it once the model is quick."""
+    environment = {**environment, slow: "0.6"}
+    with Terminal(environment, "--model", tiny_folder, "--greedy", "--max-tokens", "1", command=SLOW) as terminal:
+        terminal.ready(seconds=240)
+        terminal.enter(f"/img {picture} 这是什么")
+        terminal.wait("看图|思考")
+        began = time.monotonic()
+        terminal.child.sendintr()
+        terminal.wait(r"\(已中断\)")
+        assert time.monotonic() - began < 1.0 + SLACK
+        terminal.ready()
+        assert "第 1 轮" in terminal.does("/tokens", "第 1 轮")
+        assert re.search(f"^[{CHARACTERS}]", terminal.does("/continue", f"[{CHARACTERS}]"))
+
+
+def test_ctrl_c_twice_while_nothing_has_come_yet_leaves(
+    environment: dict[str, str], tiny_folder: Path, picture: Path
+) -> None:
+    """Two Ctrl-C before the first token end the program with 130."""
+    environment = {**environment, "SLOW_VISION": "3"}
+    with Terminal(environment, "--model", tiny_folder, command=SLOW) as terminal:
+        terminal.ready(seconds=240)
+        terminal.enter(f"/img {picture} 这是什么")
+        terminal.wait("看图")
+        terminal.child.sendintr()
+        time.sleep(0.2)
+        terminal.child.sendintr()
+        assert terminal.end() == 130
+
+
+def test_vi_keys_and_plain(environment: dict[str, str], tiny_folder: Path) -> None:
+    """editing_mode = "vi" edits as vi does; --plain has no line below the prompt."""
+    environment = {**environment, "BELLEVL_EDITING_MODE": "vi"}
+    with Terminal(environment, "--model", tiny_folder, "--greedy", "--plain", "--max-tokens", "20") as terminal:
+        terminal.ready(seconds=240)
+        terminal.send("abc def")
+        terminal.ready("abc def")
+        terminal.send("\x1b")
+        time.sleep(1.0)
+        terminal.send("0dw")
+        assert "上下文" not in terminal.ready("def")
+        terminal.enter("")
+        terminal.wait(ANSWER)
+        assert "上下文" not in terminal.ready()
+
+
+def test_the_picture_is_drawn_where_the_terminal_can(
+    environment: dict[str, str], tiny_folder: Path, picture: Path
+) -> None:
+    """/img draws the picture in half blocks where the terminal has nothing better, in its own colour."""
+    environment = {**environment, "BELLEVL_SHOW": "blocks", "COLORTERM": "truecolor"}
+    with Terminal(environment, "--model", tiny_folder, "--greedy") as terminal:
+        terminal.ready(seconds=240)
+        terminal.enter(f"/img {picture}")
+        screen = terminal.wait("▀")
+        assert len([line for line in screen.splitlines() if "▀" in line]) <= 12
+        terminal.ready()
+        assert b"200;30;30" in terminal.raw
+
+
+def test_a_question_in_between_is_answered_with_enter(environment: dict[str, str]) -> None:
+    """While keys are kept for the prompt they are not shown; a question asked meanwhile reads its line as ever."""
+    code = (
+        "import sys\nfrom bellevl_cli import typeahead\n"
+        "with typeahead.kept():\n print('kept', flush=True)\n sys.stdin.read(1)\n"
+        " with typeahead.lifted():\n  print('asked', flush=True)\n  print('got', repr(sys.stdin.readline()))\n"
+    )
+    child = pexpect.spawn(sys.executable, ["-uc", code], env=environment, timeout=60, encoding="utf-8")
+    child.expect("kept\r\n")
+    child.send("x")
+    child.expect("asked\r\n")
+    assert "x" not in child.before
+    child.send("y\r")
+    child.expect("got 'y\\\\n'")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
 
 
 def test_bytes_that_are_no_text_end_nothing(terminal: Terminal) -> None:
     """Half a character typed at the prompt is asked as well as it can be read."""
     terminal.child.send(b"\xe7\xba\xff?\r")
-    assert re.search(ANSWER, terminal.prompt(1))
-
-
-def test_ctrl_c_stops_the_answer_and_keeps_the_chat(long_terminal: Terminal) -> None:
-    """Ctrl-C in an answer stops it within 200 ms, marks it, and the chat goes on; twice in two seconds leaves (130)."""
-    long_terminal.enter("问")
-    long_terminal.wait(ANSWER)
-    began = time.monotonic()
-    long_terminal.child.sendintr()
-    screen = long_terminal.wait(r"\(已中断\)")
-    waited = time.monotonic() - began
-    assert "^C" not in screen
-    assert waited < 0.2 + 0.3, f"{waited:.2f} s"  # 0.3 s for this test's own reading of the screen
-    time.sleep(2.1)
-    long_terminal.enter("再问")
-    assert "已中断" in long_terminal.wait(f"(?s)已中断.*再问.*{ANSWER}")
-    long_terminal.child.sendintr()
-    long_terminal.wait(r"(?s)\(已中断\).*\(已中断\)")
-    long_terminal.child.sendintr()
-    assert long_terminal.end() == 130
-
-
-def test_ctrl_c_at_the_prompt(terminal: Terminal) -> None:
-    """At the prompt it clears the line; on an empty line it says how to leave; the second time it leaves."""
-    terminal.child.send("打错的字")
-    terminal.wait("打 ?错")
-    terminal.child.sendintr()
-    terminal.wait(rf"(?s)打.*\n{PROMPT.rstrip()}\s*$")
-    terminal.child.sendintr()
-    terminal.wait("按 Ctrl-D 退出")
-    terminal.child.sendintr()
-    assert terminal.end() == 130
+    terminal.wait(ANSWER)
+    terminal.ready()
+    terminal.send("\x04")
+    assert terminal.end() == 0
 
 
 def test_a_dumb_terminal_gets_no_escape_sequences(environment: dict[str, str], tiny_folder: Path) -> None:
     """TERM=dumb: the chat works, and nothing moves a cursor, sets a colour or rewrites a line."""
     command = [*program(), "chat", "--model", str(tiny_folder), "--greedy", "--max-tokens", "40"]
-    child = pexpect.spawn(command[0], command[1:], env={**environment, "TERM": "dumb"}, timeout=60, encoding="utf-8")
+    child = pexpect.spawn(command[0], command[1:], env={**environment, "TERM": "dumb"}, timeout=240, encoding="utf-8")
     child.expect(PROMPT)
     child.send("这是什么\r")
     child.expect(ANSWER)
@@ -197,9 +209,11 @@ def test_a_missing_first_picture_is_exit_3(bellevl: Bellevl) -> None:
 
 
 def test_lines_of_a_pipe_are_questions(bellevl: Bellevl, answer: Answer, tiny_folder: Path, picture: Path) -> None:
-    """stdin that is no terminal: each line is asked, each answer is a line of stdout, no prompt anywhere."""
+    """stdin that is no terminal: each line is asked, a block in triple quotes at once, each answer is a line of stdout,
+    no prompt anywhere."""
     options = ("--model", tiny_folder, "--greedy")
-    done = bellevl("chat", picture, *options, input="这是什么\n\n/clear\n这是什么\n/exit\n不再问\n".encode())
+    lines = '这是什么\n\n/clear\n"""\n这是什么\n"""\n/exit\n不再问\n'
+    done = bellevl("chat", picture, *options, input=lines.encode())
     answers = done.stdout.decode().splitlines()
     assert done.returncode == 0
     assert len(answers) == 2 and answers[0] == answers[1]

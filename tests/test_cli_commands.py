@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -11,36 +13,30 @@ from prompt_toolkit.document import Document
 from rich.cells import cell_len
 
 from bellevl_cli.chat import slash as commands
-from bellevl_cli.chat.lines import ChatCompleter
-from bellevl_cli.chat.slash import COMMANDS, Line, parse
+from bellevl_cli.chat.completing import ChatCompleter
+from bellevl_cli.chat.registry import GROUPS
+from bellevl_cli.chat.slash import COMMANDS, Line, is_open_block, parse
 from bellevl_cli.pictures.asked import is_picture_path, split_picture
 
 
 class Recorder:
-    """A chat that writes down what commands do to it."""
+    """A chat that writes down what commands do to it: (method, first argument)."""
 
-    def __init__(self, opens: bool = True) -> None:
+    columns = 80
+
+    def __init__(self) -> None:
         self.done: list[tuple[str, str]] = []
-        self.opens = opens
+        self.threads = self.answers = self.chat = self.lines = self
 
-    def attach(self, path: str) -> bool:
-        self.done.append(("attach", path))
-        return self.opens
+    def __getattr__(self, name: str) -> Any:
+        return lambda *given, **named: self.done.append((name, str(given[0]) if given else ""))
 
-    def ask(self, question: str) -> None:
-        self.done.append(("ask", question))
+    def find(self, number: int) -> None:
+        """No thread has a number."""
 
-    def retry(self) -> None:
-        self.done.append(("retry", ""))
-
-    def clear(self) -> None:
-        self.done.append(("clear", ""))
-
-    def leave(self) -> None:
-        self.done.append(("leave", ""))
-
-    def tell(self, text: str) -> None:
-        self.done.append(("tell", text))
+    @property
+    def turns(self) -> list[Any]:
+        return []
 
 
 @pytest.fixture
@@ -61,32 +57,51 @@ def does(text: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("text", "done"),
+    ("text", "path", "question"),
     [
-        ("/img cat.png", [("attach", "cat.png")]),
-        ("/img cat.png 这是什么", [("attach", "cat.png"), ("ask", "这是什么")]),
-        ("/image cat.png", [("attach", "cat.png")]),
-        ("/图 我的 狗.png 什么 颜色", [("attach", "我的 狗.png"), ("ask", "什么 颜色")]),
-        ("／图：cat.png", [("attach", "cat.png")]),
-        ("/图\u3000cat.png", [("attach", "cat.png")]),
-        ('/img "我的 狗.png" 颜色', [("attach", '"我的 狗.png"'), ("ask", "颜色")]),
-        ("/img “我的 狗.png”", [("attach", "“我的 狗.png”")]),
-        ("/clear", [("clear", "")]),
-        ("/清空", [("clear", "")]),
-        ("/retry", [("retry", "")]),
-        ("/重答", [("retry", "")]),
-        ("/exit", [("leave", "")]),
-        ("/bye", [("leave", "")]),
-        ("/QUIT", [("leave", "")]),
-        ("／退出", [("leave", "")]),
-        ("／ｃｌｅａｒ", [("clear", "")]),
-        ("/img pics/none.png 是什么", [("attach", "pics/none.png"), ("ask", "是什么")]),
-        ("/img 我的 照片.jpg 什么 颜色", [("attach", "我的 照片.jpg"), ("ask", "什么 颜色")]),
+        ("/img cat.png", "cat.png", ""),
+        ("/img cat.png 这是什么", "cat.png", "这是什么"),
+        ("/image cat.png", "cat.png", ""),
+        ("/图 我的 狗.png 什么 颜色", "我的 狗.png", "什么 颜色"),
+        ("／图：cat.png", "cat.png", ""),
+        ("/图\u3000cat.png", "cat.png", ""),
+        ('/img "我的 狗.png" 颜色', '"我的 狗.png"', "颜色"),
+        ("/img “我的 狗.png”", "“我的 狗.png”", ""),
+        ("/img pics/none.png 是什么", "pics/none.png", "是什么"),
+        ("/img 我的 照片.jpg 什么 颜色", "我的 照片.jpg", "什么 颜色"),
     ],
 )
-def test_commands_do_what_they_say(folder: Path, text: str, done: list[tuple[str, str]]) -> None:
-    """Each command, its aliases and their full-width forms do one thing."""
-    assert does(text) == done
+def test_a_picture_and_a_question_are_told_apart(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, path: str, question: str
+) -> None:
+    """/img, its aliases and full-width forms take a path, spaces and quotes and all, and what is behind it."""
+    recorder, given = Recorder(), []
+    monkeypatch.setattr(recorder, "attach_and_ask", lambda *words: given.append(words), raising=False)
+    commands.run(recorder, parse(text))
+    assert given == [(path, question)]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("/exit", "exit"),
+        ("/bye", "exit"),
+        ("/QUIT", "exit"),
+        ("／退出", "exit"),
+        ("／ｃｌｅａｒ", "clear"),
+        ("/清空", "clear"),
+        ("/重答", "retry"),
+        ("/继续", "continue"),
+        ("/帮助", "help"),
+        ("/?", "help"),
+        ("/图", "img"),
+        ("/regen", "retry"),
+    ],
+)
+def test_aliases_lead_to_their_command(folder: Path, text: str, name: str) -> None:
+    """Aliases, capitals and full-width letters are the same command."""
+    row = commands.find(parse(text).name)
+    assert row is not None and row.name == name
 
 
 @pytest.mark.parametrize(
@@ -105,6 +120,10 @@ def test_commands_do_what_they_say(folder: Path, text: str, done: list[tuple[str
         ("notes", Line("question", text="notes")),
         ("./notes", Line("picture", name="./notes")),
         ("/no/such/a b.png 是什么", Line("picture", name="/no/such/a b.png", text="是什么")),
+        ('"""/img cat.png"""', Line("question", text="/img cat.png")),
+        ('"""\n一\n二\n"""', Line("question", text="一\n二")),
+        ('"""没有结束', Line("question", text="没有结束")),
+        ('""""""', Line("empty")),
         ("/no/such/folder 是什么", Line("command", name="no/such/folder", text="是什么")),
     ],
 )
@@ -125,34 +144,50 @@ def test_an_unknown_command_names_the_nearest(folder: Path) -> None:
     """/ima is not sent to the model; /img is offered."""
     [(kind, text)] = does("/claer")
     assert kind == "tell" and "/clear" in text and "//" in text
+    [(kind, text)] = does("/清除")
+    assert kind == "tell" and "/清空" in text
     [(kind, text)] = does("/" + "长" * 100_000)
     assert kind == "tell" and len(text) < 100
 
 
-def test_a_picture_that_does_not_open_is_not_asked_about(folder: Path) -> None:
-    """When /img fails, its question is not asked about the old picture."""
-    recorder = Recorder(opens=False)
-    commands.run(recorder, parse("/img cat.png 这是什么"))
-    assert recorder.done == [("attach", "cat.png")]
-
-
-def test_help_shows_the_whole_table(folder: Path) -> None:
-    """/help names every command and every alias and fits a screen."""
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_help_shows_the_whole_table(monkeypatch: pytest.MonkeyPatch, language: str) -> None:
+    """/help has an example and a summary of every command, in 24 lines of 80 columns, in either language; a slash
+    alone is /help."""
+    monkeypatch.setenv("BELLEVL_LANG", language)
     [(kind, text)] = does("/help")
-    assert kind == "tell" and len(text.splitlines()) <= 24
+    lines = text.splitlines()
+    assert kind == "tell" and len(lines) <= 24 and max(map(cell_len, lines)) <= 80
     for row in COMMANDS.values():
-        assert row.usage in text and row.summary in text
-        assert all(f"/{alias}" in text for alias in row.aliases)
+        assert row.examples[0] in text and row.summary in text
     assert does("/") == does("／") == [(kind, text)]
-    [(_, one)] = does("/help img")
-    assert one.splitlines() == [line for line in text.splitlines() if "/img" in line]
+
+
+def test_help_is_one_column_where_the_terminal_is_narrow(folder: Path) -> None:
+    """At 40 columns each command has a line of its own, but for the last line all fit."""
+    lines = commands.help_lines(40)
+    assert len(lines) == len(COMMANDS) + len(GROUPS) + 1
+    assert max(map(cell_len, lines[:-1])) <= 40
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_help_fits_eighty_columns(monkeypatch: pytest.MonkeyPatch, language: str) -> None:
-    """No line of /help is broken on the usual terminal, in either language."""
+def test_every_command_explains_itself(monkeypatch: pytest.MonkeyPatch, language: str) -> None:
+    """/help NAME has the usage, the aliases, and examples that are commands of this name; /help img has three."""
     monkeypatch.setenv("BELLEVL_LANG", language)
-    assert max(cell_len(commands.help_line(row)) for row in COMMANDS.values()) <= 80
+    for row in COMMANDS.values():
+        [(_, text)] = does(f"/help {row.name}")
+        assert row.usage in text and all(f"/{alias}" in text for alias in row.aliases)
+        for example in row.examples:
+            line = parse(example)
+            assert f"  {example}" in text and (line.kind, line.name) == ("command", row.name)
+    assert len(COMMANDS["img"].examples) == 3
+    assert does("/help /图") == does("/help img")
+
+
+def test_the_documents_have_the_table() -> None:
+    """docs/chat.md has the table of commands as `slash.markdown` writes it, in both languages."""
+    text = (Path(__file__).parents[1] / "docs" / "chat.md").read_text(encoding="utf-8")
+    assert commands.markdown("zh") in text and commands.markdown("en") in text
 
 
 def test_no_two_commands_share_a_name() -> None:
@@ -169,17 +204,34 @@ def completions(text: str) -> list[str]:
 def test_completion_reads_the_same_table(folder: Path) -> None:
     """A slash offers every command; a beginning only those that begin so; a question nothing."""
     assert completions("/") == list(COMMANDS)
-    assert completions("/im") == ["img"]
+    assert completions("/im") == ["img", "imgs"]
     assert completions("/清") == ["清空"]
+    assert completions("/help im") == ["img", "imgs"]
+    assert completions("/set temp") == ["temperature"]
+    assert completions("/crop 左") == ["左上", "左下", "左"]
+    assert completions("/export r") == [".html", ".md"]
     assert completions("这是") == []
 
 
 def test_completion_offers_pictures_and_folders(folder: Path) -> None:
-    """Behind /img folders and pictures are offered, other files are not."""
+    """Behind /img folders and pictures are offered, newest first, with a picture's size; other files are not."""
     (folder / "notes.txt").touch()
     (folder / "more").mkdir()
-    assert sorted(completions("/img ")) == ["cat.png", "more", "我的 狗.png"]
-    assert completions("/img ca") == ["t.png"]
+    (folder / "broken.png").write_bytes(b"no picture")
+    for age, name in enumerate(("cat.png", "more", "我的 狗.png", "broken.png")):
+        os.utime(folder / name, (10**9 - age, 10**9 - age))
+    found = list(ChatCompleter().get_completions(Document("/img ", 5), CompleteEvent()))
+    assert [c.text for c in found] == ["cat.png", "more/", "我的 狗.png", "broken.png"]
+    assert found[0].display_meta_text.startswith("4×4 ") and found[3].display_meta_text == "10 B"
+    assert completions("/img CA") == ["cat.png"] and completions("/图 我的 ") == ["我的 狗.png"]
+    assert completions('/img "我') == ['我的 狗.png"']
+    assert completions("/img nothing/") == completions("/img x\n") == []
+
+
+def test_a_block_is_open_until_its_closing_quotes() -> None:
+    """Three quotes begin a block, three more at the end close it; quotes elsewhere are text."""
+    assert is_open_block('"""一') and is_open_block('"""') and is_open_block('"""一"""二')
+    assert not is_open_block('"""一"""') and not is_open_block('一"""') and not is_open_block('""""""')
 
 
 def test_the_longest_existing_path_wins(folder: Path) -> None:

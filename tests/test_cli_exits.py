@@ -13,6 +13,7 @@ import pytest
 import typer
 from conftest import program
 
+from bellevl import __version__
 from bellevl.errors import (
     BellevlError,
     CheckpointError,
@@ -29,7 +30,7 @@ ERRORS: list[tuple[BaseException, int]] = [
     (PictureError("picture.empty", path="a"), 3),
     (CheckpointError("model.no_config", folder="a"), 4),
     (TokenizerError("tokenizer.missing", folder="a"), 4),
-    (OutOfMemoryError("memory.short", what="a", need="1", free="0"), 5),
+    (OutOfMemoryError("memory.short", what="a", need="1", free="0", users="", choices=""), 5),
     (MemoryError(), 5),
     (DeviceError("device.unknown", device="tpu"), 2),
     (DeviceError("device.absent", device="cuda", reason="none"), 1),
@@ -132,7 +133,8 @@ def test_the_last_error_is_kept(own_state: Path, capfd: pytest.CaptureFixture[st
     exits.run(lambda: 1 / 0, bool)
     kept = own_state / "last-error.txt"
     assert "Traceback" not in capfd.readouterr().err
-    assert "ZeroDivisionError" in kept.read_text(encoding="utf-8")
+    text = kept.read_text(encoding="utf-8")
+    assert "ZeroDivisionError" in text and f"bellevl {__version__}, Python" in text and "\n$ bellevl" in text
     assert kept.stat().st_mode & 0o777 == 0o600
 
 

@@ -72,3 +72,18 @@ def test_a_guarded_program_ends_with_one_line() -> None:
     assert done.returncode == 1 and done.stdout == b""
     lines = done.stderr.decode().splitlines()
     assert len(lines) == 1 and "已阻止网络访问: 192.0.2.1:80 (来自 __main__)" in lines[0]
+
+
+@pytest.mark.parametrize(("command", "refused"), [("models", True), ("show", True), ("pull", False)])
+def test_every_command_but_pull_is_guarded(command: str, refused: bool) -> None:
+    """A connection inside any command but `pull` is refused by the program itself, whatever the command does."""
+    modules = {"models": "listing", "show": "show", "pull": "pulling"}
+    code = (
+        "import socket, sys\nfrom bellevl_cli import app, exits\n"
+        f"from bellevl_cli.models import {modules[command]} as m\n"
+        "m.run = lambda *a: socket.create_connection(('127.0.0.1', 9))\n"
+        f"sys.argv = ['bellevl', '{command}']\nsys.exit(exits.run(app._invoke, bool))"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "BELLEVL_LANG": "zh", "PYTHONUTF8": "1", "HOME": "/nonexistent"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False)
+    assert done.returncode == 1 and ("已阻止网络访问: 127.0.0.1:9" in done.stderr.decode()) is refused

@@ -10,7 +10,7 @@ from conftest import Bellevl
 from bellevl import __version__
 from quantize.recipe import Recipe
 
-COMMANDS = ("ask", "chat", "quantize", "show", "doctor")
+COMMANDS = ("ask", "chat", "batch", "watch", "quantize", "show", "doctor")
 
 
 def width(text: str) -> int:
@@ -45,8 +45,8 @@ def test_each_command_has_help(bellevl: Bellevl, command: str) -> None:
 def test_help_names_arguments_in_both_languages(bellevl: Bellevl) -> None:
     """The usage line and the arguments have the person's words, without the parser's braces."""
     for language, said in (
-        ("zh", "用法: bellevl ask [选项] 图片 [问题]"),
-        ("en", "bellevl ask [OPTIONS] PICTURE [QUESTION]"),
+        ("zh", "用法: bellevl ask [选项] 图片... [问题]"),
+        ("en", "bellevl ask [OPTIONS] PICTURE... [QUESTION]"),
     ):
         assert said in bellevl("ask", "--help", env={"BELLEVL_LANG": language}).stdout.decode()
 
@@ -76,7 +76,8 @@ def test_version(bellevl: Bellevl) -> None:
         (["ask", "a.png", "--nonsense"], "没有选项 --nonsense  试试: bellevl ask --help"),
         (["ask", "a.png", "--modle", "x"], "没有选项 --modle (是不是 --model?)"),
         (["ask", "-dash.png"], "没有选项 -d (文件名以 - 开头时写成 ./-dash.png)"),
-        (["ask", "a.png", "b", "c d", "e"], "多了参数 c d e"),
+        (["ask", "a.png", "b", "c d", "e"], "多了参数 b (问题里有空格时，整句加引号)"),
+        (["see", "a.png", "c d", "e"], "多了参数 c d e"),
         (["show", "--model"], "--model 后面没有写值  试试: bellevl show --help"),
         (["show", "--json=1"], "--json 后面不能写值"),
         (["ask", "a.png", "--seed", "1.5"], "--seed 不能是 '1.5'，不是整数"),

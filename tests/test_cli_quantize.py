@@ -88,3 +88,36 @@ def test_ctrl_c_says_how_to_go_on(tiny_folder: Path, tmp_path: Path, monkeypatch
 def test_times_are_readable(seconds: float, text: str) -> None:
     """Minutes and seconds, hours where there are some."""
     assert readable_time(seconds) == text
+
+
+def test_a_dry_run_says_what_it_takes(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path) -> None:
+    """--dry-run tells samples, time, memory and disk on stdout and writes nothing."""
+    done = bellevl("quantize", tiny_folder, tmp_path / "int4", "--samples", "4", "--dry-run")
+    assert done.returncode == 0, done.stderr.decode()
+    told = done.stdout.decode()
+    assert [line.split()[0] for line in told.splitlines()] == ["校准", "时间", "内存", "磁盘"]
+    assert "4 个对话" in told
+    assert not (tmp_path / "int4").exists()
+
+
+def test_rounding_to_nearest_and_unknown_methods(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path) -> None:
+    """--method rtn makes a model without calibrating; another name is a usage error that lists both."""
+    wrong = bellevl("quantize", tiny_folder, tmp_path / "int4", "--method", "awq")
+    assert wrong.returncode == 2 and "gptq" in wrong.stderr.decode() and "rtn" in wrong.stderr.decode()
+    assert bellevl("quantize", tiny_folder, tmp_path / "int4", "--method", "rtn").returncode == 0
+    shown = json.loads(bellevl("show", "--model", tmp_path / "int4", "--json").stdout)
+    assert (shown["quantization"], shown["receipt"]["method"]) == ("gptq-int4 g128 sym", "rtn")
+
+
+def test_gguf_from_the_command_line(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path) -> None:
+    """`bellevl convert gguf` writes a file once; a second time and for float weights it is refused in one line."""
+    assert bellevl("quantize", tiny_folder, tmp_path / "int4", "--method", "rtn").returncode == 0
+    target = tmp_path / "模型.gguf"
+    done = bellevl("convert", "gguf", tmp_path / "int4", target)
+    assert done.returncode == 0, done.stderr.decode()
+    assert target.read_bytes()[:4] == b"GGUF"
+    again = bellevl("convert", "gguf", tmp_path / "int4", target)
+    assert again.returncode == 1 and "已经存在" in again.stderr.decode()
+    refused = bellevl("convert", "gguf", tiny_folder, tmp_path / "other.gguf")
+    assert refused.returncode == 1 and "不是 int4" in refused.stderr.decode()
+    assert not list(tmp_path.glob("other*"))

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from conftest import Bellevl
 from tiny import write_tiny_checkpoint
 
-from bellevl_cli import doctor
+from bellevl_cli import doctor, doctor_checks
 from bellevl_cli.screen.table import table_lines
 
 
@@ -50,7 +51,9 @@ def test_doctor_reports_every_line(bellevl: Bellevl) -> None:
     """doctor names Python, torch, memory, the int4 product and why, and the embedded model answers unwatched."""
     done = bellevl("doctor", "--net", "--json")
     findings = {finding["id"]: finding for finding in json.loads(done.stdout)}
-    assert {"python", "torch", "memory", "device", "int4", "state", "heic", "terminal", "model"} <= set(findings)
+    machine = {"python", "torch", "memory", "device", "int4", "state", "heic", "terminal"}
+    assert machine | {"config", "font", "clipboard", "pictures", "model"} <= set(findings)
+    assert findings["font"]["facts"]["chinese"] and len(findings["model"]["facts"]["sha256"]) == 64
     assert findings["int4"]["facts"]["product"] and findings["int4"]["facts"]["reason"]
     assert findings["network"]["text"] == "网络连接: 0"
     assert done.returncode == 0, done.stdout.decode()
@@ -65,6 +68,25 @@ def test_a_check_that_cannot_be_done_is_one_line_of_the_table() -> None:
 
     [finding] = doctor._findings(_torch)
     assert (finding.id, finding.level) == ("torch", "error") and "No module named" in finding.text
+
+
+def test_doctor_tells_a_broken_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A configuration that cannot be read is a line of the table, an error, with the file's name."""
+    broken = tmp_path / "config.toml"
+    broken.write_text("top_p = 'high'\n", encoding="utf-8")
+    monkeypatch.setenv("BELLEVL_CONFIG", str(broken))
+    [finding] = [f for check in doctor.CHECKS if check.__name__ == "_config" for f in doctor._findings(check)]
+    assert finding.level == "error" and str(broken) in finding.text and "top_p" in finding.text
+
+
+def test_the_driver_is_read_where_linux_says_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The NVIDIA driver's version, of the open and the closed kernel module; None without a driver."""
+    version = tmp_path / "version"
+    monkeypatch.setattr(doctor_checks, "DRIVER", version)
+    assert doctor_checks._driver() is None
+    for line in ("Kernel Module  550.54.15  Tue", "Open Kernel Module for x86_64  550.54.15  Release"):
+        version.write_text(f"NVRM version: NVIDIA UNIX x86_64 {line}\n", encoding="ascii")
+        assert doctor_checks._driver() == "550.54.15"
 
 
 def test_columns_line_up_by_width() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -128,6 +129,16 @@ def test_what_is_stored_fits_the_format() -> None:
         assert (q.zeros == 8).all() if sym else ((q.zeros >= 1) & (q.zeros <= 15)).all()
 
 
+def test_outputs_are_solved_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In how many parts the outputs are solved makes no difference but for rounding ties."""
+    W, H = random_problem(128, 1200)
+    whole = quantize_weight(W, H, Recipe(group_size=32, desc_act=True))
+    monkeypatch.setattr("quantize.gptq.OUTPUTS", 300)
+    parts = quantize_weight(W, H, Recipe(group_size=32, desc_act=True))
+    assert (whole.codes != parts.codes).float().mean() < 0.001
+    assert torch.equal(whole.g_idx, parts.g_idx)
+
+
 def test_h_is_left_as_it_was() -> None:
     """H serves as working space and comes back bit by bit."""
     W, H = random_problem(700, 16)
@@ -217,9 +228,10 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("threads")
-def test_threads_do_not_change_the_result() -> None:
-    """One thread and four give the same bits."""
-    W, H = random_problem(640, 96)
+@pytest.mark.parametrize(("inputs", "outputs"), [(640, 96), (128, 4300)])
+def test_threads_do_not_change_the_result(inputs: int, outputs: int) -> None:
+    """One thread and four give the same bits, also where the outputs are shared out among threads."""
+    W, H = random_problem(inputs, outputs)
 
     def solve(count: int) -> QuantizedWeight:
         torch.set_num_threads(count)
@@ -277,12 +289,14 @@ def test_searched_scales_are_never_worse() -> None:
         {"damp_percent": 0.0},
         {"damp_percent": 1.5},
         {"nsamples": 0},
+        {"method": "awq"},
+        {"picture_weight": 0.0},
         {"seqlen": 8},
         {"seed": -1},
         {"shard_bytes": 10},
     ],
 )
-def test_recipes_are_checked(wrong: dict[str, int]) -> None:
+def test_recipes_are_checked(wrong: dict[str, Any]) -> None:
     """A setting out of range is refused when the recipe is made, by its name."""
     with pytest.raises(QuantizeError) as caught:
         Recipe(**wrong)

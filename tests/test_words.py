@@ -12,6 +12,7 @@ import pytest
 from bellevl import errors
 from bellevl.errors import MESSAGES, CheckpointError, PictureError
 from bellevl_cli import commands, words
+from bellevl_cli.chat.registry import GROUPS
 from bellevl_cli.chat.slash import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +82,9 @@ def test_no_message_is_left_over() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in files)
     source += (ROOT / "bellevl_cli/words/__init__.py").read_text(encoding="utf-8")
     built = {f"help.{function.__name__}" for function in commands.COMMANDS}
-    built |= {f"{kind}.{name}" for kind in ("command", "usage") for name in COMMANDS}
+    built |= {f"{kind}.{name}" for kind in ("command", "usage", "example") for name in COMMANDS}
+    built |= {f"group.{name}" for name in GROUPS}
+    built |= {f"source.{name}" for name in ("default", "config", "environment", "option", "session")}
     built |= {f"doctor.{level}" for level in ("ok", "warning", "error")}
     unused = {message for message in words.TEXTS if f'"{message}"' not in source} - built
     assert unused == set()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..layers import Rotary, apply_rotary
 from ..model import BelleVL
+from ..text import Block
 from ..tokenizer import Tokenizer
 from .world import names
 
@@ -47,6 +48,7 @@ class PointingHead(nn.Module):
         points = batch["points"]
         rotary = model.rotary(batch["positions"], 1, None)
         for number, block in enumerate(model.transformer.h):
+            assert isinstance(block, Block)
             if number == BLOCK:
                 seen = attention(block, x, rotary, mask)[..., slot + 1 : slot + 1 + points.shape[-1]]
             if number == RECALL_BLOCK:
@@ -73,7 +75,7 @@ def _recalled(attention: Tensor, batch: dict[str, Tensor]) -> Tensor:
     return (-seen.clamp(min=-20) * wanted).sum() / wanted.sum().clamp(min=1)
 
 
-def attention(block: nn.Module, x: Tensor, rotary: Rotary, mask: Tensor) -> Tensor:
+def attention(block: Block, x: Tensor, rotary: Rotary, mask: Tensor) -> Tensor:
     """Logs of the attention of a block's first HEADS heads [B, HEADS, T, T]."""
     projected = block.attn.c_attn(block.ln_1(x)).chunk(3, dim=-1)[:2]
     q, k = (t.unflatten(-1, (block.attn.heads, -1)).transpose(1, 2)[:, :HEADS] for t in projected)
@@ -88,9 +90,11 @@ class Pointer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._nouns: dict[int, int] = {}
         self._colours: dict[int, int] = {}
-        for table, entries in ((self._nouns, [*names.SHAPES, *names.EMOJI]), (self._colours, list(names.COLOURS))):
-            for number, entry in enumerate(entries, 1):
-                for written in (entry.zh, entry.en, f" {entry.en}"):
+        nouns = [(noun.zh, noun.en) for noun in (*names.SHAPES, *names.EMOJI)]
+        colours = [(colour.zh, colour.en) for colour in names.COLOURS]
+        for table, entries in ((self._nouns, nouns), (self._colours, colours)):
+            for number, (chinese, english) in enumerate(entries, 1):
+                for written in (chinese, english, f" {english}"):
                     ids = tokenizer.encode(written)
                     if len(ids) == 1:
                         table[ids[0]] = number

@@ -79,6 +79,9 @@ class WordHead(nn.Module):
     guess: the answer was that of another thing in nine of ten errors.
     """
 
+    classes: Tensor
+    colours: Tensor
+
     def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(2.5))

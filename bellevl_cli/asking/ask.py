@@ -1,166 +1,202 @@
-"""`bellevl ask`: one picture, one question, one answer. The picture is looked at before any model is thought of."""
+"""`bellevl ask`: pictures, a question, answers. The pictures are looked at before any model is thought of.
+
+words -> request -> first look at the pictures -> plan of the model -> [dry run] -> model -> an answer each
+"""
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from bellevl import __version__
 from bellevl.errors import CheckpointError
 
 from .. import guard
-from ..exits import UsageError
-from ..options import ModelOptions, SamplingOptions
-from ..pictures.asked import AskedPicture, is_picture_name, is_picture_path, open_asked
-from ..preflight import Memory, readable_bytes
-from ..screen.clean import AnswerText, clean_line, json_line, typed_text
+from ..exits import UNMET, LeaveError, UsageError
+from ..log import open_kept, open_log, reopen
+from ..pictures.asked import AskedPicture
+from ..screen.clean import clean_line, typed_text
 from ..screen.render import Renderer
-from ..session import Plan, Session, answer_tokens, last_piece, load, plan
+from ..session import Plan, answer_tokens, plan
+from ..starting import say_estimate, settled, start, with_seed
 from ..words import say
+from . import extract
+from .asker import Asker
+from .looking import Opener, first_look
+from .outputs import choose_output
+from .reading import question_with_ocr, read_only
+from .record import answer_record as answer_record
+from .request import Request, read_request
+from .schema import Form
+from .target import Target
+from .wishes import AskOptions as AskOptions
+from .wishes import OutputWishes
 
 if TYPE_CHECKING:
-    from bellevl.chat import Piece
-    from bellevl.sampling import Sampling
+    from ..log import StoredThread, StoredTurn
 
-
-@dataclass(frozen=True)
-class AskOptions:
-    """What was asked on the command line; an empty question is the default one."""
-
-    picture: str
-    question: str
-    json: bool
-    model: ModelOptions
-    sampling: SamplingOptions
+#: The fewest and the most answers that --sure compares.
+FEWEST, MOST = 2, 20
 
 
 def run(options: AskOptions, renderer: Renderer | None = None) -> None:
-    """Answers to stdout. Raises the errors of bellevl."""
+    """Answers to stdout. Raises the errors of bellevl, LeaveError where an answer is not what was asked for."""
     guard.install()
-    renderer = renderer or Renderer()
-    if is_picture_name(options.question) and is_picture_path(options.question):
-        raise UsageError(say("ask.order", name=clean_line(options.question)))
-    asked = open_asked(options.picture)
-    chosen = plan(options.model)
-    if chosen.config.visual is None:
-        raise CheckpointError("model.text_only", folder=chosen.choice.folder)
-    warnings = _say_first(chosen, options, renderer)
-    question = options.question.strip() or say("default_question")
-    sampling = with_seed(options.sampling, chosen)
-    settled(sampling, chosen)  # a wrong value is told before the model is loaded
-    session = start(chosen, answer_tokens(chosen, sampling.max_tokens), renderer)
-    _answer(session, asked, question, sampling, options.json, warnings, renderer)
+    check_wishes(options)
+    request = read_request(options)
+    stored = open_kept().thread(options.thread.id) if options.thread.goes_on else None
+    openers = first_look(request.pictures, options.pictures)
+    with _output(options.output, renderer) as (renderer, target):
+        if stored is not None:
+            openers = _stored_picture(stored, renderer)
+        _check_one(options, len(openers))
+        met = True
+        if options.ocr == "only":
+            read_only(openers, options.output.records, renderer)
+        else:
+            met = _answer_all(options, request, openers, stored, renderer)
+        if target is not None and target.written:
+            target.commit()
+            renderer.say("ask.written", path=clean_line(typed_text(str(options.output.file))))
+    if not met:
+        raise LeaveError(UNMET)
 
 
-def start(chosen: Plan, tokens: int, renderer: Renderer) -> Session:
-    """Loads, with the stages shown."""
-    renderer.stage(say("stage.model", name=chosen.choice.name))
+def check_wishes(options: AskOptions) -> None:
+    """Raises UsageError for options that cannot be or that contradict each other."""
+    output = options.output
+    if output.extract is not None and output.extract not in extract.EXTRACTORS:
+        kinds = " ".join(extract.EXTRACTORS)
+        raise UsageError(say("extract.unknown", name=clean_line(typed_text(output.extract)), kinds=kinds))
+    if output.expect is not None:
+        _check_expression(output.expect)
+    if options.sure is not None and not FEWEST <= options.sure <= MOST:
+        raise UsageError(say("sure.range", least=FEWEST, most=MOST))
+    if options.ocr not in (None, "on", "only"):
+        raise UsageError(say("ocr.choice", value=clean_line(typed_text(str(options.ocr)))))
+    for one, other in _contradictions(options):
+        raise UsageError(say("usage.both", one=one, other=other))
 
-    def said(memory: Memory) -> None:
-        if not chosen.choice.embedded and memory.free is not None:
-            need, free = readable_bytes(memory.need), readable_bytes(memory.free)
-            renderer.say("memory.said", name=chosen.choice.name, need=need, free=free)
-            renderer.stage(say("stage.model", name=chosen.choice.name))
 
+def _contradictions(options: AskOptions) -> Iterator[tuple[str, str]]:
+    """Pairs of options that exclude each other."""
+    if options.output.json and options.output.jsonl:
+        yield "--json", "--jsonl"
+    tiles = options.pictures.tile_count() != 1
+    for name, given in (("--schema", options.schema), ("--sure", options.sure), ("--together", options.together)):
+        if tiles and given:
+            yield "--tiles", name
+    if options.together and options.ocr:
+        yield "--together", "--ocr"
+
+
+def _check_expression(expected: str) -> None:
     try:
-        return load(chosen, tokens, said)
-    finally:
-        renderer.clear_stage()
+        extract.meets("", expected)
+    except re.error as error:
+        raise UsageError(say("expect.wrong", expected=clean_line(expected), reason=error)) from error
 
 
-def with_seed(sampling: SamplingOptions, chosen: Plan) -> SamplingOptions:
-    """A seed for an answer that is drawn, so that the same answer can be had again."""
-    drawn = chosen.generation.do_sample and not sampling.greedy and sampling.temperature != 0
-    if not drawn or sampling.seed is not None:
-        return sampling
-    return replace(sampling, seed=secrets.randbelow(2**31))
+@contextmanager
+def _output(wishes: OutputWishes, given: Renderer | None) -> Iterator[tuple[Renderer, Target | None]]:
+    """Where answers and notes go."""
+    with ExitStack() as stack:
+        target = None if wishes.file is None else stack.enter_context(Target(wishes.file))
+        if given is not None:
+            yield given, target
+            return
+        err = stack.enter_context(open(os.devnull, "w", encoding="utf-8")) if wishes.quiet else None
+        yield Renderer(None if target is None else target.stream, err), target
 
 
-def settled(sampling: SamplingOptions, chosen: Plan) -> Sampling:
-    """All settings of an answer. Raises PromptError for a value out of range. Imports torch."""
-    from bellevl.sampling import Sampling
+def _answer_all(
+    options: AskOptions, request: Request, openers: list[Opener], stored: StoredThread | None, renderer: Renderer
+) -> bool:
+    """Plans, loads and asks. Whether every answer was what was asked for."""
+    form = Form.of(request.schema)
+    request = replace(request, question=form.told(request.question))
+    options = _with_system(options, request.system, stored)
+    chosen = plan(options.model)
+    if openers and chosen.config.visual is None:
+        raise CheckpointError("model.text_only", folder=chosen.choice.folder)
+    options = replace(options, sampling=with_seed(options.sampling, chosen))
+    _check_drawn(options, chosen)  # a wrong value is told before the model is loaded
+    warnings = _say_first(chosen, request, len(openers), renderer)
+    if options.dry_run:
+        from .dry import show
 
-    return Sampling.of(chosen.generation, **sampling.keywords())
+        show(options, request, openers, stored, chosen, renderer)
+        return True
+    groups = [openers] if request.together or not openers else [[opener] for opener in openers]
+    tokens = answer_tokens(chosen, options.sampling.max_tokens) * (len(openers) if request.together else 1)
+    say_estimate(chosen, renderer)
+    session = start(chosen, tokens, renderer)
+    with open_log(not options.thread.no_log, renderer.note) as log:
+        whole = options.output.no_stream or form.wanted or options.output.extract is not None
+        output = choose_output(renderer, options.output.json, options.output.jsonl, whole, len(groups) > 1)
+        asker = Asker(session, options, renderer, output, log, warnings, form.constraint(session))
+        for group in groups:
+            _ask_group(asker, request.question, [opener() for opener in group], stored)
+    return not asker.unmet
 
 
-def _say_first(chosen: Plan, options: AskOptions, renderer: Renderer) -> list[str]:
+def _ask_group(asker: Asker, question: str, pictures: Sequence[AskedPicture], stored: StoredThread | None) -> None:
+    """One answer: about pictures that are shown now, or as an earlier dialogue goes on."""
+    if asker.options.ocr == "on" and pictures:
+        question = question_with_ocr(question, pictures[0], asker.renderer)
+    if stored is None:
+        asker.ask(question, tuple(pictures))
+        return
+    from bellevl.prompt import Turn
+
+    turns = [Turn(one.question, one.answer, pictures=int(not at and bool(pictures))) for at, one in _numbered(stored)]
+    asker.session.chat.restore(turns, pictures[0].picture if pictures else None)
+    asker.ask(question, tuple(pictures), stored.id)
+
+
+def _numbered(stored: StoredThread) -> list[tuple[int, StoredTurn]]:
+    """The turns that have an answer."""
+    return list(enumerate(turn for turn in stored.turns if turn.answer))
+
+
+def _stored_picture(stored: StoredThread, renderer: Renderer) -> list[Opener]:
+    """The picture of an earlier dialogue. Raises PictureError where it is gone."""
+    asked = reopen(stored, renderer.note)
+    return [] if asked is None else [lambda: asked]
+
+
+def _with_system(options: AskOptions, system: str | None, stored: StoredThread | None) -> AskOptions:
+    """A system prompt that nobody typed: the template's, that of the dialogue that goes on."""
+    if options.model.system is not None:
+        return options
+    system = system or (stored.system if stored is not None else None)
+    return replace(options, model=replace(options.model, system=system))
+
+
+def _check_one(options: AskOptions, pictures: int) -> None:
+    """Raises UsageError where several pictures would be drawn into one file."""
+    if options.pictures.draw is not None and pictures > 1:
+        raise UsageError(say("ask.draw_one"))
+
+
+def _check_drawn(options: AskOptions, chosen: Plan) -> None:
+    """Raises PromptError for a setting out of range, UsageError where answers to compare would all be the same."""
+    if settled(options.sampling, chosen).deterministic and options.sure is not None:
+        raise UsageError(say("sure.greedy"))
+
+
+def _say_first(chosen: Plan, request: Request, pictures: int, renderer: Renderer) -> list[str]:
     """Notes before the answer; those that a program should know too are returned."""
     warnings = []
     if chosen.choice.embedded:
         warnings.append(say("ask.embedded"))
-        renderer.note(warnings[0])
-    if not options.question.strip():
-        renderer.say("ask.default_question", question=say("default_question"))
+    if request.together and pictures > 1:
+        warnings.append(say("ask.together"))
+    for warning in warnings:
+        renderer.note(warning)
+    if request.defaulted:
+        renderer.say("ask.default_question", question=request.question)
     return warnings
-
-
-def _answer(
-    session: Session,
-    asked: AskedPicture,
-    question: str,
-    sampling: SamplingOptions,
-    as_json: bool,
-    warnings: list[str],
-    renderer: Renderer,
-) -> None:
-    answer = AnswerText()
-
-    def show(text: str) -> None:
-        shown = answer.push(text)
-        if not as_json:
-            renderer.answer(shown)
-
-    renderer.stage(say("stage.answer"))
-    pieces = session.chat.stream(question, image=asked.picture.image, **sampling.keywords())
-    try:
-        piece = last_piece(pieces, show)
-    except KeyboardInterrupt:
-        renderer.end_line()
-        raise
-    if as_json:
-        record = answer_record(session, asked, answer.text, piece, sampling, warnings)
-        renderer.line(json_line(record))
-    else:
-        renderer.end_answer()
-    if piece.finish_reason == "length":
-        renderer.say("ask.length", tokens=piece.tokens)
-
-
-def answer_record(
-    session: Session,
-    asked: AskedPicture,
-    text: str,
-    piece: Piece,
-    sampling: SamplingOptions,
-    warnings: list[str],
-) -> dict[str, Any]:
-    """What `--json` prints. Keys stay as they are; new ones may come."""
-    visual, stats = session.plan.config.visual, piece.stats
-    assert visual is not None and stats is not None
-    params = asdict(settled(sampling, session.plan))
-    params.pop("seed")
-    return {
-        "text": text,
-        "image": {
-            "path": asked.name if asked.picture.path is None else typed_text(str(asked.picture.path)),
-            "sha256": asked.sha256,
-            "size": list(asked.picture.size),
-            "seen": [visual.image_size, visual.image_size],
-        },
-        "model": session.plan.choice.name,
-        "quantization": session.plan.quantization_name,
-        "seed": sampling.seed,
-        "params": params,
-        "usage": {"prompt_tokens": stats.prompt_tokens, "completion_tokens": stats.new_tokens},
-        "timings": {
-            "load_seconds": round(session.load_seconds, 3),
-            "vision_seconds": round(stats.vision_seconds, 3),
-            "prefill_seconds": round(stats.prefill_seconds, 3),
-            "first_token_seconds": round(stats.vision_seconds + stats.prefill_seconds, 3),
-            "decode_seconds": round(stats.decode_seconds, 3),
-        },
-        "finish_reason": piece.finish_reason,
-        "warnings": warnings,
-        "version": __version__,
-    }

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Protocol
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
-from prompt_toolkit.document import Document
+from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.output import create_output
+from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import is_dumb_terminal
 
-from ..pictures.asked import is_picture_name
+from .. import typeahead
 from ..screen.clean import read_text, typed_text
-from ..settings import private_file, state_folder, switched_on
+from ..settings import config_value, private_file, state_folder, switched_on
 from ..words import say
-from .slash import COMMANDS, find
+from .completing import ChatCompleter
+from .keybindings import bindings
+from .slash import is_open_block
+
+STYLE = Style.from_dict({"bottom-toolbar": "noreverse", "bottom-toolbar.text": "dim", "full": "nodim bold ansired"})
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the chat does while a line is typed. `attach` shows the picture that was dropped; `clipboard` shows the one
+    that was copied, or gives the text that was; `bar` is (style, text) of the line below the prompt."""
+
+    attach: Callable[[str], object]
+    clipboard: Callable[[], str]
+    bar: Callable[[], list[tuple[str, str]]]
 
 
 class Lines(Protocol):
@@ -32,64 +46,94 @@ class Lines(Protocol):
 
     def read(self) -> str: ...
 
-    def unechoed(self) -> AbstractContextManager[None]:
-        """While something is answered: what is typed ahead is kept for the next line and not mixed into the answer."""
+    def put(self, text: str) -> None:
+        """The next line begins with `text`, which can be changed before it is sent."""
         ...
+
+    def connect(self, hooks: Hooks) -> None: ...
 
 
 class PipedLines:
-    """Lines of stdin, in UTF-8 or GBK, without a prompt."""
+    """Lines of stdin, in UTF-8 or GBK, without a prompt. A block in triple quotes is one line."""
 
     interactive = False
     pending = ""
 
     def read(self) -> str:
-        line = sys.stdin.buffer.readline()
+        text = self._line()
+        while is_open_block(text):
+            try:
+                text += "\n" + self._line()
+            except EOFError:
+                break
+        return text
+
+    def put(self, text: str) -> None:
+        """Nobody is there to change it."""
+
+    def connect(self, hooks: Hooks) -> None:
+        """Nobody presses a key."""
+
+    def _line(self) -> str:
+        with typeahead.lifted():  # a terminal with nothing to draw a prompt on
+            line = sys.stdin.buffer.readline()
         if not line:
             raise EOFError
         return read_text(line).removeprefix("\ufeff").rstrip("\r\n")
 
-    def unechoed(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
 
 class TerminalLines:
-    """Lines typed at a prompt, which is drawn where nobody redirects it."""
+    """Lines typed at a prompt, which is drawn where nobody redirects it.
+
+    `plain`: no line below the prompt.
+    """
 
     interactive = True
 
-    def __init__(self) -> None:
+    def __init__(self, plain: bool = False) -> None:
+        self._hooks: Hooks | None = None
+        self._next = ""
+        dumb = is_dumb_terminal()
         self._session: PromptSession[str] = PromptSession(
             history=open_history(),
             completer=ChatCompleter(),
             complete_while_typing=False,
             complete_in_thread=True,
-            output=None
-            if is_dumb_terminal()
-            else create_output(stdout=sys.stdout if sys.stdout.isatty() else sys.stderr),
+            multiline=True,
+            prompt_continuation=_continuation,
+            key_bindings=bindings(self),
+            editing_mode=EditingMode.VI if config_value("editing_mode") == "vi" else EditingMode.EMACS,
+            bottom_toolbar=None if plain or dumb else self._bar,
+            style=STYLE,
+            tempfile_suffix=".md",
+            output=None if dumb else create_output(stdout=sys.stdout if sys.stdout.isatty() else sys.stderr),
         )
 
     @property
     def pending(self) -> str:
         return self._session.default_buffer.text
 
-    def read(self) -> str:
-        return typed_text(self._session.prompt(say("chat.prompt")))
+    @property
+    def hooks(self) -> Hooks | None:
+        return self._hooks
 
-    @contextmanager
-    def unechoed(self) -> Iterator[None]:
-        try:
-            import termios
-        except ImportError:  # no such terminals on this system
-            yield
-            return
-        before = termios.tcgetattr(sys.stdin)
-        silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-        termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
-        try:
-            yield
-        finally:
-            termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+    def read(self) -> str:
+        text, self._next = self._next, ""
+        return typed_text(self._session.prompt(say("chat.prompt"), default=text))
+
+    def put(self, text: str) -> None:
+        self._next = text
+
+    def connect(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+
+    def _bar(self) -> Any:
+        return [] if self._hooks is None else self._hooks.bar()
+
+
+def _continuation(width: int, line: int, wrapped: int) -> str:
+    """What stands before the second line and those after it."""
+    return " " * (width - 2) + "… "[:width]
 
 
 class ChatHistory(FileHistory):
@@ -99,36 +143,6 @@ class ChatHistory(FileHistory):
         if not string.startswith(" "):
             with suppress(OSError):
                 super().store_string(typed_text(string))
-
-
-class ChatCompleter(Completer):
-    """Commands behind a slash, folders and pictures behind /img."""
-
-    def __init__(self) -> None:
-        self._paths = PathCompleter(expanduser=True, file_filter=is_offered)
-
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        text = document.text_before_cursor
-        if not text.startswith(("/", "\N{FULLWIDTH SOLIDUS}")):
-            return
-        name, space, rest = text[1:].partition(" ")
-        if not space:
-            yield from _command_completions(name)
-        elif (row := find(name)) is not None and row.name == "img":
-            yield from self._paths.get_completions(Document(rest, len(rest)), complete_event)
-
-
-def _command_completions(start: str) -> Iterable[Completion]:
-    for row in COMMANDS.values():
-        for name in (row.name, *row.aliases):
-            if name.startswith(start):
-                yield Completion(name, start_position=-len(start), display=f"/{name}", display_meta=row.summary)
-                break
-
-
-def is_offered(name: str) -> bool:
-    """Folders and files that look like pictures."""
-    return os.path.isdir(name) or is_picture_name(name)
 
 
 def open_history() -> History:
@@ -141,8 +155,8 @@ def open_history() -> History:
         return InMemoryHistory()
 
 
-def open_lines() -> Lines:
+def open_lines(plain: bool = False) -> Lines:
     """A prompt where a person sits on both ends, else the lines of stdin."""
     if sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty()):
-        return TerminalLines()
+        return TerminalLines(plain)
     return PipedLines()

@@ -5,85 +5,75 @@ Ctrl-C during an answer stops it and keeps what there is; twice within two secon
 
 from __future__ import annotations
 
-import signal
-import time
-from collections.abc import Iterator
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+import shutil
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bellevl.errors import BellevlError, CheckpointError
 
-from .. import guard
-from ..asking.ask import settled, start, with_seed
+from .. import guard, typeahead
 from ..exits import MEMORY, LeaveError, describe, exit_code
 from ..options import ModelOptions, SamplingOptions
-from ..pictures.asked import AskedPicture, open_asked
-from ..screen.clean import AnswerText
+from ..pictures.asked import AskedPicture, is_picture_path, open_asked, split_picture
+from ..pictures.tiles import is_long
 from ..screen.render import Renderer
-from ..session import Plan, Session, last_piece, plan, window
+from ..session import Plan, Session, plan, window
+from ..starting import settled, start
 from ..words import say
 from . import slash
+from .bar import Bar, gpu_memory
+from .interrupts import Interrupts
+from .parameters import Parameters, configured_by
 
 if TYPE_CHECKING:
-    from bellevl.chat import Piece
+    from PIL.Image import Image
 
+    from bellevl.image import Picture
+
+    from ..log import Log, StoredThread
     from .lines import Lines
-
-#: Two Ctrl-C within these seconds leave the chat.
-TWICE_SECONDS = 2.0
+    from .threads import Thread
 
 
-class Interrupts:
-    """Ctrl-C while an answer runs: a flag that the answer looks at. The second one in two seconds raises.
+@dataclass(frozen=True)
+class ChatOptions:
+    """What was asked on the command line. `thread` is a kept dialogue to go on with: its id or name, "" the latest."""
 
-    Where nobody sits at a prompt (not `patient`), the first one raises: a script is stopped as a whole.
-    """
-
-    def __init__(self, patient: bool = True) -> None:
-        self.patient = patient
-        self._last = float("-inf")
-        self.stopped = False
-
-    def __enter__(self) -> Interrupts:
-        self.stopped = False
-        self._before = signal.signal(signal.SIGINT, self._on_signal)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def again(self) -> bool:
-        """Notes a Ctrl-C; whether it is the second within two seconds."""
-        now = time.monotonic()
-        twice, self._last = now - self._last < TWICE_SECONDS, now
-        return twice
-
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if self.again() or not self.patient:
-            raise KeyboardInterrupt
-        self.stopped = True
+    picture: str | None
+    model: ModelOptions
+    sampling: SamplingOptions
+    log: bool = True
+    thread: str | None = None
 
 
 class ChatLoop:
-    """A chat: its session, its picture, and what commands do to them."""
+    """A chat: its session, its threads, and the lines that do something to them."""
 
-    def __init__(self, session: Session, sampling: SamplingOptions, renderer: Renderer, lines: Lines) -> None:
-        self.session = session
-        self.sampling = sampling
-        self.renderer = renderer
-        self.lines = lines
+    def __init__(
+        self, session: Session, sampling: SamplingOptions, renderer: Renderer, lines: Lines, log: Log | None = None
+    ) -> None:
+        from ..log import Log
+        from .answers import Answers
+        from .threads import Threads
+
+        self.session, self.chat = session, session.chat
+        self.renderer, self.lines, self.log = renderer, lines, log or Log()
         self.interrupts = Interrupts(patient=lines.interactive)
+        self.threads = Threads(session.chat)
+        self.parameters = Parameters(sampling, session.plan.generation, configured_by())
+        self.answers = Answers(session, self.threads, self.parameters, renderer, self.interrupts, self.log)
+        self.first_system = session.chat.system
+        self.editing = False
         self.failure = 0
-        self._picture: AskedPicture | None = None
-        self._new_picture = False
         self._leaving = False
+        self._bar = Bar()
 
     def run(self) -> None:
         """Until /exit or the end of input. Raises KeyboardInterrupt after two Ctrl-C."""
+        self._connect()
         while not self._leaving:
             try:
+                self._bar = self.bar()
                 text = self.lines.read()
             except EOFError:
                 return
@@ -92,52 +82,7 @@ class ChatLoop:
                 continue
             self._survive(text)
 
-    def attach(self, path: str) -> bool:
-        """A new picture for the next question; on failure the old one stays."""
-        if self.session.plan.config.visual is None:
-            raise CheckpointError("model.text_only", folder=self.session.plan.choice.folder)
-        self.set_picture(open_asked(path))
-        return True
-
-    def set_picture(self, picture: AskedPicture) -> None:
-        visual = self.session.plan.config.visual
-        assert visual is not None
-        width, height = picture.picture.size
-        self.renderer.say(
-            "chat.picture", name=picture.name, width=width, height=height, seen=visual.image_size,
-            tokens=visual.n_queries,
-        )  # fmt: skip
-        if self.session.chat.turns:
-            self.renderer.say("chat.new_thread")
-        self._picture, self._new_picture = picture, True
-
-    def ask(self, question: str) -> None:
-        """Answers `question` about the picture, if there is one."""
-        image = self._picture.picture.image if self._picture is not None and self._new_picture else None
-        self.renderer.stage(say("stage.answer" if image is not None else "stage.think"))
-        self._show(self.session.chat.stream(question, image=image, stop=self._stopped, **self._drawn()))
-        self._new_picture = False
-
-    def retry(self) -> None:
-        if not self.session.chat.turns:
-            self.tell(say("chat.nothing_to_retry"))
-            return
-        if self._new_picture:  # the last question again, but about the picture that is shown now
-            self.ask(self.session.chat.turns[-1].question)
-            return
-        self.renderer.stage(say("stage.think"))
-        self._show(self.session.chat.retry(stop=self._stopped, **self._drawn()))
-
-    def clear(self) -> None:
-        self.session.chat.clear()
-        kept = "" if self._picture is None else say("chat.kept_picture", name=self._picture.name)
-        self.tell(say("chat.cleared", picture=kept))
-
-    def leave(self) -> None:
-        self._leaving = True
-
-    def tell(self, text: str) -> None:
-        self.renderer.note(text)
+    # ---- what lines and commands do
 
     def handle(self, text: str) -> None:
         """Does what a line means."""
@@ -145,48 +90,179 @@ class ChatLoop:
         if line.kind == "command":
             slash.run(self, line)
         elif line.kind == "picture":
-            if self.attach(line.name) and line.text:
-                self.ask(line.text)
+            self.attach_and_ask(line.name, line.text)
         elif line.kind == "question":
             self.ask(line.text)
 
+    def attach_and_ask(self, path: str, question: str) -> None:
+        """A picture, more of them where several were dropped at once, and a question about the last one."""
+        self.attach(path)
+        while question and is_picture_path(split_picture(question)[0]):
+            path, question = split_picture(question)
+            self.attach(path)
+        if question:
+            self.ask(question)
+
+    def attach(self, path: str) -> None:
+        """A picture for the next question; on failure the one before it stays."""
+        self.require_vision()
+        self.set_picture(open_asked(path))
+
+    def set_picture(self, picture: AskedPicture, whole: Thread | None = None) -> None:
+        """A new thread about an open picture."""
+        before = self.threads.current if self.chat.turns else None
+        thread = self.threads.open(picture, whole)
+        self.say_picture(thread)
+        if whole is not None:
+            self.say("chat.piece", number=whole.number)
+        elif before is not None:
+            self.say("chat.new_thread", number=before.number)
+        if picture.area is None and is_long(picture.picture):
+            self.say("chat.long_picture")
+        if self.lines.interactive:
+            self.draw(picture.picture)
+
+    def say_picture(self, thread: Thread) -> None:
+        """The line about a thread's picture."""
+        visual = self.session.plan.config.visual
+        if thread.picture is None or visual is None:
+            self.renderer.say("chat.without_picture")
+            return
+        width, height = thread.picture.picture.size
+        self.renderer.say(
+            "chat.picture", number=thread.number, name=thread.title, width=width, height=height,
+            seen=visual.image_size, tokens=visual.n_queries,
+        )  # fmt: skip
+
+    def draw(self, picture: Picture | Image) -> bool:
+        """The picture itself, where the terminal can show one."""
+        from ..pictures.terminal import shown
+
+        drawing = shown(picture)
+        if drawing is not None:
+            self.renderer.drawing(drawing)
+        return drawing is not None
+
+    def require_vision(self) -> None:
+        """Raises CheckpointError where the model sees nothing."""
+        if self.session.plan.config.visual is None:
+            raise CheckpointError("model.text_only", folder=self.session.plan.choice.folder)
+
+    def ask(self, question: str) -> None:
+        """Answers; behind /edit in the last question's place."""
+        if self.editing:
+            self.answers.undo()
+            self.editing = False
+        self.answers.ask(question)
+
+    def leave(self) -> None:
+        self._leaving = True
+
+    def tell(self, text: str) -> None:
+        self.renderer.note(text)
+
+    def say(self, message: str, **facts: object) -> None:
+        self.renderer.say(message, **facts)
+
+    @property
+    def columns(self) -> int:
+        """Of the terminal."""
+        return shutil.get_terminal_size().columns
+
+    def used_tokens(self) -> int:
+        """Tokens of the window that the next question finds taken."""
+        return self.chat.parts().taken(self.window())
+
+    def window(self) -> int:
+        return self.chat.window(**self.parameters.keywords())
+
+    def bar(self) -> Bar:
+        """What the line below the prompt says now."""
+        thread, parts, window = self.threads.current, self.chat.parts(), self.window()
+        return Bar(
+            picture="" if thread.picture is None else thread.title,
+            used=parts.taken(window),
+            window=window,
+            forgotten=len(parts.kept(window)) < len(parts.turns),
+            gpu=gpu_memory(self.session.device),
+            speed=self.answers.speed,
+        )
+
+    def resume(self, stored: StoredThread) -> None:
+        """Goes on with a kept dialogue. Raises PictureError when its picture is gone."""
+        from bellevl.prompt import Turn
+
+        from ..log import reopen
+
+        picture = reopen(stored, self.tell)
+        if picture is not None:
+            self.require_vision()
+        thread = self.threads.open(picture)
+        turns = tuple(
+            Turn(turn.question, turn.answer or None, pictures=int(picture is not None and at == 0))
+            for at, turn in enumerate(stored.turns)
+        )
+        ended = stored.turns[-1].finish_reason or "interrupted" if turns else None
+        self.chat.go_back(replace(self.chat.dialogue(), turns=turns, finish_reason=ended))
+        self.chat.system = stored.system or self.first_system
+        thread.log_id = stored.id
+        self.say_picture(thread)
+        self.say("chat.resumed", name=stored.name or stored.id, count=len(turns))
+        if turns:
+            self.say("chat.last_question", question=turns[-1].question)
+
+    # ---- around a line
+
     def _survive(self, text: str) -> None:
         """An error a person can cause and a Ctrl-C end the line, not the chat."""
+        editing = self.editing
         try:
-            with self.lines.unechoed():
-                self.handle(text)
+            self.handle(text)
         except KeyboardInterrupt:
             self.renderer.end_line()
             if not self.lines.interactive or self.interrupts.again():
                 raise
             self.renderer.say("chat.interrupted")
         except Exception as error:
-            if not isinstance(error, BellevlError) and exit_code(error) != MEMORY:
-                raise
-            self.renderer.note(describe(error) or "")
-            self.failure = self.failure or exit_code(error)
+            self._tell_failure(error)
+        if editing:  # whatever the line was: /edit is over
+            self.editing = False
 
-    def _show(self, pieces: Iterator[Piece]) -> None:
-        answer = AnswerText()
-        with self.interrupts:
-            piece = last_piece(pieces, lambda text: self.renderer.answer(answer.push(text)))
-        self.renderer.end_answer()
-        if piece.finish_reason == "interrupted":
-            self.renderer.say("chat.interrupted")
-        elif piece.finish_reason == "length":
-            self.renderer.say("chat.length", tokens=piece.tokens)
-        forgotten = 0 if piece.stats is None else _count(piece.stats.forgotten)
-        if forgotten:
-            self.renderer.say("chat.forgotten", count=forgotten)
+    def _tell_failure(self, error: Exception) -> None:
+        """Raises `error` itself where nobody can cause it."""
+        if not isinstance(error, BellevlError) and exit_code(error) != MEMORY:
+            raise error
+        self.renderer.note(describe(error) or "")
+        self.failure = self.failure or exit_code(error)
 
-    def _stopped(self) -> bool:
-        return self.interrupts.stopped
+    def _connect(self) -> None:
+        from .lines import Hooks
 
-    def _drawn(self) -> dict[str, Any]:
-        return with_seed(self.sampling, self.session.plan).keywords()
+        self.lines.connect(Hooks(self._attach_dropped, self._clipboard, lambda: self._bar.parts()))
+
+    def _attach_dropped(self, path: str) -> None:
+        """At the prompt: nothing may leave it but by words."""
+        try:
+            self.attach(path)
+        except Exception as error:
+            self._tell_failure(error)
+        self._bar = self.bar()
+
+    def _clipboard(self) -> str:
+        """Attaches the picture in the clipboard, or gives the text in it."""
+        from .on_pictures import paste
+
+        try:
+            return paste(self)
+        except Exception as error:
+            self._tell_failure(error)
+            return ""
+        finally:
+            self._bar = self.bar()
 
     def _interrupted_at_prompt(self) -> None:
         """Clears the line; on an empty one says how to leave, and leaves the second time."""
+        self.editing = False
         if self.lines.interactive and self.lines.pending:
             return
         if not self.lines.interactive or self.interrupts.again():
@@ -194,36 +270,49 @@ class ChatLoop:
         self.tell(say("chat.press_ctrl_d"))
 
 
-def _count(forgotten: object) -> int:
-    """Turns are reported by their places or by their number."""
-    return forgotten if isinstance(forgotten, int) else len(forgotten)  # type: ignore[arg-type]
-
-
-def run(picture: str | None, options: ModelOptions, sampling: SamplingOptions) -> None:
+def run(options: ChatOptions) -> None:
     """The command. A picture that cannot be opened ends it before any model is loaded."""
-    guard.install()
-    renderer = Renderer()
-    asked = None if picture is None else open_asked(picture)
-    chosen = plan(options)
-    if asked is not None and chosen.config.visual is None:
-        raise CheckpointError("model.text_only", folder=chosen.choice.folder)
-    loop = _open_loop(chosen, sampling, renderer)
-    if asked is not None:
-        loop.set_picture(asked)
-    loop.run()
+    with typeahead.kept():
+        loop = _open_loop(options)
+        with loop.log:
+            loop.run()
     if loop.failure and not loop.lines.interactive:
         raise LeaveError(loop.failure)
 
 
-def _open_loop(chosen: Plan, sampling: SamplingOptions, renderer: Renderer) -> ChatLoop:
+def _open_loop(options: ChatOptions) -> ChatLoop:
+    guard.install()
+    renderer = Renderer()
+    asked = None if options.picture is None else open_asked(options.picture)
+    stored = None if options.thread is None else _stored(options.thread or None)
+    chosen = plan(options.model)
+    if asked is not None and chosen.config.visual is None:
+        raise CheckpointError("model.text_only", folder=chosen.choice.folder)
+    loop = _load(chosen, options, renderer)
+    if stored is not None:
+        loop.resume(stored)
+    if asked is not None:
+        loop.set_picture(asked)
+    return loop
+
+
+def _stored(which: str | None) -> StoredThread:
+    """A kept dialogue. Raises LogError."""
+    from ..log import open_kept
+
+    with open_kept() as log:
+        return log.thread(which)
+
+
+def _load(chosen: Plan, options: ChatOptions, renderer: Renderer) -> ChatLoop:
+    from ..log import open_log
     from .lines import open_lines
 
     if chosen.choice.embedded:
         renderer.say("ask.embedded")
-    lines = open_lines()
-    settled(sampling, chosen)
-    with lines.unechoed():
-        session = start(chosen, window(chosen, sampling.max_tokens), renderer)
+    lines = open_lines(plain=renderer.err_look.plain)
+    settled(options.sampling, chosen)
+    session = start(chosen, window(chosen, options.sampling.max_tokens), renderer)
     if lines.interactive:
         renderer.say("chat.welcome", name=chosen.choice.name)
-    return ChatLoop(session, sampling, renderer, lines)
+    return ChatLoop(session, options.sampling, renderer, lines, open_log(options.log, renderer.note))

@@ -30,8 +30,18 @@ def quantize(
     samples: Annotated[int | None, typer.Option(help=say("help.samples"), metavar="N", show_default=False)] = None,
     seqlen: Annotated[int | None, typer.Option(help=say("help.seqlen"), metavar="N", show_default=False)] = None,
     seed: SampleSeed = None,
+    method: Annotated[str | None, typer.Option(help=say("help.method"), metavar="NAME", show_default=False)] = None,
+    picture_weight: Annotated[
+        float | None, typer.Option(help=say("help.picture_weight"), metavar="X", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=say("help.dry_run"), show_default=False)] = False,
     debug: Debug = False,
 ) -> None:
     from ..models.quantizing import QuantizeOptions, run
 
-    run(QuantizeOptions(source, target, calibration, group_size, asym, act_order, damp, samples, seqlen, seed))
+    run(
+        QuantizeOptions(
+            source, target, calibration, group_size, asym, act_order, damp, samples, seqlen, seed, method,
+            picture_weight, dry_run,
+        )
+    )  # fmt: skip

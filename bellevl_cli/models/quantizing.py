@@ -40,6 +40,9 @@ class QuantizeOptions:
     samples: int | None = None
     seqlen: int | None = None
     seed: int | None = None
+    method: str | None = None
+    picture_weight: float | None = None
+    dry_run: bool = False
 
 
 def run(options: QuantizeOptions, renderer: Renderer | None = None) -> None:
@@ -56,6 +59,9 @@ def run(options: QuantizeOptions, renderer: Renderer | None = None) -> None:
         blocks=config.num_hidden_layers, size=size,
     )  # fmt: skip
     renderer.stage(say("quantize.prepare"))
+    if options.dry_run:
+        _tell_estimate(options, recipe, renderer)
+        return
     from quantize.pipeline import quantize
 
     drawer = ProgressDrawer(renderer)
@@ -69,6 +75,20 @@ def run(options: QuantizeOptions, renderer: Renderer | None = None) -> None:
     renderer.say("quantize.done", target=_name(options.target), size=written, time=readable_time(drawer.elapsed))
 
 
+def _tell_estimate(options: QuantizeOptions, recipe: Recipe, renderer: Renderer) -> None:
+    """What it would take. Nothing is written, so the lines are the result and go to stdout."""
+    from quantize.estimate import estimate
+
+    found = estimate(options.source, options.target, recipe, options.calibration)
+    time_left = readable_time(found.seconds)
+    sizes = {name: readable_bytes(getattr(found, f"{name}_bytes")) for name in ("memory", "disk", "result", "free")}
+    facts = {"samples": found.samples, "tokens": found.tokens, "pictures": found.pictures, "time": time_left, **sizes}
+    for message in ("quantize.dry_calibration", "quantize.dry_time", "quantize.dry_memory", "quantize.dry_disk"):
+        renderer.line(say(message, **facts))
+    if found.disk_bytes > found.free_bytes:
+        renderer.line(say("quantize.dry_full", need=readable_bytes(found.disk_bytes - found.free_bytes)))
+
+
 def recipe_of(options: QuantizeOptions) -> Recipe:
     """Raises QuantizeError for a value out of range."""
     from quantize.recipe import Recipe
@@ -79,8 +99,12 @@ def recipe_of(options: QuantizeOptions) -> Recipe:
         "nsamples": options.samples,
         "seqlen": options.seqlen,
         "seed": options.seed,
+        "picture_weight": options.picture_weight,
+        "method": options.method,
     }
     known = {name: value for name, value in given.items() if value is not None}
+    if known.get("method") == "rtn":
+        known["search_scales"] = False  # what is meant by round-to-nearest: the range of the weights, no search
     return Recipe(sym=not options.asym, desc_act=options.act_order, **known)  # type: ignore[arg-type]
 
 

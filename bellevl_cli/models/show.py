@@ -1,12 +1,14 @@
-"""`bellevl show`: what a model is, from its folder's configuration. Reads no weight and imports no torch."""
+"""`bellevl show`: what a model is, from its folder's files. Reads no weight; asks torch for the int4 product only."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from bellevl.config import read_json
-from bellevl.sizes import cache_bytes, count_parameters, weight_bytes
+from bellevl.config import is_file, read_json
+from bellevl.errors import CheckpointError
+from bellevl.sizes import block_linears, cache_bytes, count_parameters, weight_bytes
 
 from .. import guard
 from ..options import ModelOptions
@@ -15,10 +17,13 @@ from ..screen.clean import clean_line, json_line, typed_text
 from ..screen.render import Renderer
 from ..screen.table import table_lines
 from ..session import Plan, plan
+from ..settings import best_device
+from ..words import reason as phrase
 from ..words import say
+from . import records
 
 
-def run(model: Path | None, as_json: bool, renderer: Renderer | None = None) -> None:
+def run(model: Path | str | None, as_json: bool, renderer: Renderer | None = None) -> None:
     """Prints the table, or one JSON object. Raises CheckpointError."""
     guard.install()
     renderer = renderer or Renderer()
@@ -36,6 +41,7 @@ def model_record(chosen: Plan) -> dict[str, Any]:
     config, visual = chosen.config, chosen.config.visual
     parameters = count_parameters(config)
     files = _files(chosen.choice.folder)
+    source = records.source_of(chosen.choice.folder)
     return {
         "name": chosen.choice.name,
         "folder": typed_text(str(chosen.choice.folder)),
@@ -66,8 +72,65 @@ def model_record(chosen: Plan) -> dict[str, Any]:
             "tokens_per_picture": visual.n_queries,
             "pictures": 1,
         },
+        "licence": licence(chosen.choice.folder),
+        "kernel": None if chosen.quantization is None else _kernel(chosen),
+        "chosen_by": chosen.choice.source,
+        "source": None if source is None else vars(source),
+        "sha256": records.fingerprint(chosen.choice.folder),
+        "receipt": _receipt(chosen.choice.folder),
         "files": files,
     }
+
+
+def licence(folder: Path) -> str | None:
+    """What the model's card says of it, else the first line of its licence file; None where neither is there."""
+    card = _text(folder / "README.md")
+    front = card.split("\n---", 1)[0] if card.startswith("---") else ""
+    if found := re.search(r"^license(?:_name)?:\s*[\"']?([^\"'\n]+)", front, re.MULTILINE):
+        return clean_line(found[1])[:80]
+    for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
+        if lines := [clean_line(line) for line in _text(folder / name).splitlines() if line.strip()]:
+            return lines[0][:80]
+    return None
+
+
+def _text(path: Path) -> str:
+    """The beginning of a text file; "" where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(20_000).replace("\r\n", "\n").lstrip("\ufeff")
+    except OSError:
+        return ""
+
+
+def _kernel(chosen: Plan) -> dict[str, str] | None:
+    """The int4 product of the model's largest layers on the device that would be used; None without torch."""
+    try:
+        import torch
+
+        from bellevl.checkpoint import default_dtype
+        from bellevl.kernels import choose
+
+        device = torch.device(chosen.device or best_device())
+        group = None if chosen.quantization is None else chosen.quantization.group_size
+        inputs, outputs = max(block_linears(chosen.config), key=lambda sizes: sizes[0] * sizes[1])
+        choice = choose(device, default_dtype(chosen.config, device), inputs, outputs, inputs if group == -1 else group)
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return {"device": str(device), "product": choice.product, "reason": choice.reason}
+
+
+def _receipt(folder: Path) -> dict[str, Any] | None:
+    """The figures that quantizing left; None without them, or where they are not what they should be."""
+    if not is_file(folder / records.RECEIPT):
+        return None
+    from quantize.receipt import headline, read_receipt
+
+    try:
+        receipt = read_receipt(folder)
+        return None if receipt is None else headline(receipt)
+    except (CheckpointError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _rows(chosen: Plan, record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -100,8 +163,22 @@ def _rows(chosen: Plan, record: dict[str, Any]) -> list[tuple[str, str]]:
         (say("show.memory"), memory),
         (say("show.window"), window),
         (say("show.vision"), vision),
+        *_more_rows(record),
         *_file_rows(record["files"]),
     ]
+
+
+def _more_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Licence, and what is known of the int4 product, of the download and of the quantization."""
+    rows = [(say("show.licence"), record["licence"] or say("show.licence_unknown"))]
+    if kernel := record["kernel"]:
+        rows.append((say("show.kernel"), f"{kernel['product']}, {kernel['device']} ({phrase(kernel['reason'])})"))
+    if source := record["source"]:
+        rows.append((say("show.source"), clean_line(f"{source['repo']} {source['commit'][:8]} {source['endpoint']}")))
+    if (receipt := record["receipt"]) and receipt["worst_error"] is not None:
+        worst = say("show.quality_text", error=f"{receipt['worst_error']:.2g}", layer=receipt["worst_layer"])
+        rows.append((say("show.quality"), clean_line(worst)))
+    return rows
 
 
 def _file_rows(files: dict[str, int]) -> list[tuple[str, str]]:

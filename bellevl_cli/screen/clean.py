@@ -6,6 +6,7 @@ Knows no stream and no terminal.
 
 from __future__ import annotations
 
+import codecs
 import json
 import locale
 import os
@@ -134,8 +135,27 @@ def typed_text(argument: str) -> str:
         return read_text(argument.encode("utf-8", "surrogateescape"))
 
 
+class _Input:
+    """The encoding that a person says their text has (`--encoding`); None: found out."""
+
+    encoding: str | None = None
+
+
+def set_encoding(name: str) -> bool:
+    """What text on stdin is read as from now on. False for an encoding of text that Python does not have."""
+    try:
+        if not codecs.lookup(name)._is_text_encoding:
+            return False
+    except (LookupError, ValueError, UnicodeError):
+        return False
+    _Input.encoding = name
+    return True
+
+
 def read_text(raw: bytes) -> str:
-    """Text in UTF-8, in the locale's encoding or in GBK, whichever it can be read in."""
+    """Text in the encoding that was asked for, else in UTF-8, the locale's encoding or GBK, whichever can read it."""
+    if _Input.encoding is not None:
+        return raw.decode(_Input.encoding, "replace")
     for encoding in ("utf-8", locale.getpreferredencoding(False), "gb18030"):
         try:
             return raw.decode(encoding)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from ..words import say
 from .clean import clean, clean_line
+from .look import Asked, look_of, painted
+from .stage import ERASE_LINE as ERASE_LINE
+from .stage import StageLine, clear_all
 
-#: Seconds between two stage lines where they cannot be rewritten.
-QUIET_SECONDS = 5.0
-
-ERASE_LINE = "\r\x1b[2K"
+if TYPE_CHECKING:
+    from .live import StreamedAnswer
 
 
 def prepare_streams() -> None:
@@ -37,21 +37,27 @@ def prepare_streams() -> None:
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
 
 
-class Renderer:
-    """Writes answers to `out` and the rest to `err`."""
+def first_sign() -> None:
+    """The first stage, before anything that takes long is imported; the first thing that is said takes its place."""
+    Renderer().stage(say("stage.start"))
 
-    def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+
+class Renderer:
+    """Writes answers to `out` and the rest to `err`, in the way that was `asked` for (the command line's options)."""
+
+    def __init__(self, out: TextIO | None = None, err: TextIO | None = None, asked: Asked | None = None) -> None:
         self.out = out if out is not None else sys.stdout
         self.err = err if err is not None else sys.stderr
-        self.live = self.err.isatty() and os.environ.get("TERM") != "dumb"
-        self._stage_shown = False
-        self._last_stage = time.monotonic()
-        self._at_line_start = True
+        self.look = look_of(self.out.isatty(), asked)
+        self.err_look = look_of(self.err.isatty(), asked)
+        self.live = self.err_look.live
+        self._stage = StageLine(self._tell, self._fitting, self.live)
+        self._answer: StreamedAnswer | None = None
 
     def note(self, text: str) -> None:
         """One line that is not an answer."""
         self.end_line()
-        self._tell(clean(text) + "\n")
+        self._tell(painted(clean(text), self.err_look.color) + "\n")
 
     def say(self, message: str, **facts: object) -> None:
         """One line out of the table of words."""
@@ -59,34 +65,32 @@ class Renderer:
 
     def stage(self, text: str) -> None:
         """What is going on now; rewritten by the next one."""
-        now = time.monotonic()
-        if self.live:
-            self._tell(ERASE_LINE + self._fitting(clean_line(text)))
-            self._stage_shown = True
-        elif now - self._last_stage >= QUIET_SECONDS:
-            self._tell(clean_line(text) + "\n")
-            self._last_stage = now
+        self._stage.show(clean_line(text))
+
+    def restage(self, text: str) -> None:
+        """Another stage, where there is one on the screen: a model that is asked by a program says nothing."""
+        if self._stage.shown:
+            self.stage(text)
+
+    def progress(self, part: float) -> None:
+        """How much of the stage is done, 0 to 1."""
+        self._stage.progress(part)
 
     def clear_stage(self) -> None:
-        if self._stage_shown:
-            self._tell(ERASE_LINE)
-            self._stage_shown = False
+        clear_all()
 
     def answer(self, text: str) -> None:
         """A piece of an answer, clean already, shown at once."""
         if not text:
             return
         self.clear_stage()
-        self._at_line_start = text.endswith("\n")  # first: Ctrl-C may come while it is written
-        self.out.write(text)
-        self.out.flush()
+        self._streamed().push(text)
 
     def end_answer(self) -> None:
         """The answer's one newline. An empty answer is an empty line."""
         self.clear_stage()
-        self.out.write("\n")
-        self.out.flush()
-        self._at_line_start = True
+        answer, self._answer = self._streamed(), None
+        answer.end()
 
     def line(self, text: str) -> None:
         """One line of a result (show, doctor, JSON) to stdout."""
@@ -94,11 +98,26 @@ class Renderer:
         self.out.write(text + "\n")
         self.out.flush()
 
+    def drawing(self, sequences: str) -> None:
+        """A picture in the terminal's own language (pictures/terminal.py), its line end included, to stdout."""
+        self.end_line()
+        self.out.write(sequences)
+        self.out.flush()
+
     def end_line(self) -> None:
         """Ends an answer that was broken off: what follows begins on a line of its own."""
         self.clear_stage()
-        if not self._at_line_start:
-            self.end_answer()
+        answer, self._answer = self._answer, None
+        if answer is not None and answer.open:
+            answer.end()
+
+    def _streamed(self) -> StreamedAnswer:
+        """The answer that is being shown, begun with its first piece."""
+        if self._answer is None:
+            from .live import streamed_answer
+
+            self._answer = streamed_answer(self.out, self.look)
+        return self._answer
 
     def _fitting(self, text: str) -> str:
         """As much of `text` as stands in one line: a line that wraps could not be rewritten."""

@@ -13,7 +13,24 @@ from collections.abc import Mapping
 from bellevl.errors import MESSAGES, BellevlError, one_line
 
 from ..screen.clean import typed_text
-from . import asking, chat, ends, facts, help, quantize
+from . import (
+    asking,
+    chat,
+    convert,
+    ends,
+    evaluate,
+    facts,
+    help,
+    logs,
+    models,
+    pictures,
+    quantize,
+    screen,
+    scripts,
+    serve,
+    settings,
+    slash,
+)
 from .errors import ERRORS, REASONS
 
 #: Looked at in this order; the first that says anything decides.
@@ -22,9 +39,25 @@ VARIABLES = ("BELLEVL_LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 #: Settings whose option is called otherwise or that a person knows by their option.
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("max_tokens", "temperature", "top_p", "seed")}
 OPTIONS |= {"group_size": "--group-size", "damp_percent": "--damp", "nsamples": "--samples", "seqlen": "--seqlen"}
+OPTIONS |= {"picture_weight": "--picture-weight", "method": "--method"}
 
 #: Every room's messages. An id stands in one of them only.
-ROOMS = (ends.TEXTS, asking.TEXTS, chat.TEXTS, quantize.TEXTS, facts.TEXTS, help.TEXTS)
+ROOMS = (
+    asking.TEXTS,
+    chat.TEXTS,
+    convert.TEXTS,
+    ends.TEXTS,
+    evaluate.TEXTS,
+    facts.TEXTS,
+    help.TEXTS,
+    logs.TEXTS,
+    models.TEXTS,
+    pictures.TEXTS,
+    quantize.TEXTS,
+    scripts.TEXTS,
+    screen.TEXTS,
+    settings.TEXTS,
+    slash.TEXTS, serve.TEXTS)
 
 #: id -> (Chinese, English)
 TEXTS: dict[str, tuple[str, str]] = {id: texts for room in ROOMS for id, texts in room.items()}

@@ -6,11 +6,12 @@ from __future__ import annotations
 TEXTS: dict[str, tuple[str, str]] = {
     "help.program": ("离线看图问答: BELLE-VL-14B, GPTQ int4", "Talk about pictures, offline: BELLE-VL-14B, GPTQ int4"),
     "help.exit_codes": (
-        "\b\n退出码: 0 已回答，1 其他，2 用法，3 图片，4 模型，5 内存\n        130 Ctrl-C，141 管道断开，143 TERM",
-        "\b\nExit codes: 0 answered, 1 other, 2 usage, 3 picture, 4 model, 5 memory\n"
-        "            130 Ctrl-C, 141 broken pipe, 143 TERM",
+        "\b\n退出码: 0 已回答，1 其他，2 用法，3 图片，4 模型，5 内存\n"
+        "        6 不合 schema 或 --expect，130 Ctrl-C，141 管道断开，143 TERM",
+        "\b\nExit codes: 0 answered, 1 other, 2 usage, 3 picture, 4 model, 5 memory,\n"
+        "            6 --schema or --expect not met, 130 Ctrl-C, 141 pipe, 143 TERM",
     ),
-    "help.ask": ("就一张图片提一个问题", "Ask one question about one picture"),
+    "help.ask": ("就图片提一个问题", "Ask one question about pictures"),
     "help.chat": ("对话，可随时换图片", "A dialogue about pictures"),
     "help.quantize": ("把浮点模型量化为 GPTQ int4", "Make GPTQ int4 weights of a float model"),
     "help.show": ("显示模型信息，不载入权重", "What a model is, without loading it"),
@@ -22,7 +23,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "help.picture": ("图片文件，- 表示标准输入", "picture file, - is stdin"),
     "help.chat_picture": ("开始时载入的图片", "picture to begin with"),
     "help.question": ("要问的话，不写就描述图片", "question; describes the picture without one"),
-    "help.model": ("模型目录 (BELLEVL_MODEL)，不写用内置模型", "model folder (BELLEVL_MODEL); else the embedded one"),
+    "help.model": ("模型目录，或 bellevl models 列出的名字", "model folder, or a name of bellevl models"),
     "help.device": ("cpu, cuda, cuda:1, mps (BELLEVL_DEVICE)", "cpu, cuda, cuda:1, mps (BELLEVL_DEVICE)"),
     "help.max_tokens": ("回答最多多少个 token", "longest answer, in tokens"),
     "help.greedy": ("每步取最可能的词，答案固定", "always take the likeliest token"),

@@ -22,6 +22,23 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{done}  block {block}/{blocks} done  greatest relative error {loss}  {left} left",
     ),
     "quantize.done": ("完成: {target}，{size}，用时 {time}", "done: {target}, {size}, {time}"),
+    "help.method": ("方法: gptq，rtn 为直接取整 [gptq]", "gptq, or rtn: to the nearest code [gptq]"),
+    "help.picture_weight": (
+        "图片 token 在校准中的权重，0 到 1 [1]",
+        "how much a picture's tokens count, 0 to 1 [1]",
+    ),
+    "help.dry_run": ("只说明需要多少时间、内存、磁盘", "only say what time, memory and disk it takes"),
+    "quantize.dry_calibration": (
+        "校准  {samples} 个对话，{pictures} 张图片，{tokens} 个 token",
+        "calibration  {samples} conversations, {pictures} pictures, {tokens} tokens",
+    ),
+    "quantize.dry_time": ("时间  约 {time}", "time  about {time}"),
+    "quantize.dry_memory": ("内存  最多约 {memory}", "memory  at most about {memory}"),
+    "quantize.dry_disk": (
+        "磁盘  运行时 {disk}，结果 {result}，现有 {free}",
+        "disk  {disk} while it runs, {result} of them stay, {free} are free",
+    ),
+    "quantize.dry_full": ("磁盘空间不够，还差 {need}", "the disk is too small, {need} more are needed"),
     "quantize.resume": (
         "已中断: 完成的层都已保存，重新运行同一条命令即可继续",
         "interrupted: the finished blocks are kept, the same command goes on from there",

@@ -1,0 +1,32 @@
+"""The options of `bellevl serve`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..options import Debug, Device, ModelFolder, ModelOptions, System
+from ..screen.clean import typed_text
+from ..words import say
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help=say("help.serve_host"), metavar="IP", show_default=False)
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", "-p", help=say("help.serve_port"), metavar="N", show_default=False)
+    ] = 8014,
+    token: Annotated[
+        str | None, typer.Option("--token", help=say("help.serve_token"), metavar="TEXT", show_default=False)
+    ] = None,
+    model: ModelFolder = None,
+    device: Device = None,
+    system: System = None,
+    debug: Debug = False,
+) -> None:
+    from ..serve.run import ServeOptions, run
+
+    chosen = ModelOptions(model, device, None if system is None else typed_text(system))
+    run(ServeOptions(typed_text(host), port, token, chosen))

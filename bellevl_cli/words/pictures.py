@@ -1,0 +1,73 @@
+"""Messages about pictures in and out: the clipboard, what the model sees, boxes, tiles, text that was read."""
+
+from __future__ import annotations
+
+#: id -> (Chinese, English)
+TEXTS: dict[str, tuple[str, str]] = {
+    "help.see": ("显示模型实际看到的图片，并提示会丢失什么", "What the model sees of a picture, and what is lost"),
+    "help.draw": ("把回答中的框画到图片上，或导出", "Draw or export the boxes of an answer"),
+    "help.see_output": ("把模型看到的图片存为文件", "save what the model sees"),
+    "help.name_answer": ("回答", "ANSWER"),
+    "help.answer": (
+        "ask --json 或 --raw 的输出，- 表示标准输入 [-]",
+        "what ask --json or --raw printed, - is stdin [-]",
+    ),
+    "help.draw_to": ("把框画到图片上，存为文件", "draw the boxes, save the picture"),
+    "help.boxes": ("导出框: labelme,coco,yolo", "export the boxes: labelme,coco,yolo"),
+    "help.boxes_dir": ("导出到哪个目录 [boxes]", "folder of the export [boxes]"),
+    "help.frame": ("动图或多页文件的第几帧 [1]", "frame of an animation or page of a file [1]"),
+    "help.allow_huge": ("允许超大图片 (来源可信时)", "open huge pictures (of a trusted source)"),
+    "help.crop": (
+        "只看一块: 左,上,右,下 (像素或 %)，或 左上",
+        "only a piece: left,top,right,bottom (pixels, %) or top-left",
+    ),
+    "help.tiles": ("长图切块: auto, 0 或块数", "cut a long picture: auto, 0 or a number"),
+    "help.ocr": ("先用本地 OCR 读文字: on，或 only 只读不问", "read text by local OCR first: on, or only that"),
+    "clipboard.name": ("剪贴板", "clipboard"),
+    "picture.turned_90": ("已按 EXIF 旋转 90°", "turned by 90° (EXIF)"),
+    "picture.turned_180": ("已按 EXIF 旋转 180°", "turned by 180° (EXIF)"),
+    "picture.turned_270": ("已按 EXIF 旋转 270°", "turned by 270° (EXIF)"),
+    "picture.mirrored": ("已按 EXIF 翻转", "mirrored (EXIF)"),
+    "picture.turned_mirrored": ("已按 EXIF 旋转并翻转", "turned and mirrored (EXIF)"),
+    "picture.note_matte": ("透明处已填底色", "transparent parts filled"),
+    "picture.note_depth": ("已转为 8 位", "scaled to 8 bits"),
+    "picture.note_colours": ("已转为 RGB", "colours to RGB"),
+    "picture.note_frame": ("多帧中的一帧", "one frame of several"),
+    "picture.note_reduced": ("超大，缩小后读入", "huge: read at a smaller size"),
+    "picture.note_crop": ("裁出的一块", "a piece of it"),
+    "see.picture": ("图片", "picture"),
+    "see.seen": ("模型看到", "seen as"),
+    "see.seen_text": ("{size}×{size}，{tokens} token", "{size}×{size}, {tokens} tokens"),
+    "see.saved": ("已存为", "saved as"),
+    "see.warning": ("注意", "note"),
+    "see.good": ("检查", "check"),
+    "see.good_text": ("没有发现问题", "nothing to warn of"),
+    "see.aspect": (
+        "长宽比 {ratio}:1，会变形 (可用 --crop 只看一块)",
+        "sides are {ratio}:1 and get squeezed (--crop looks at a piece)",
+    ),
+    "see.text": (
+        "最小文字约 {pixels} 像素，读不清 (可用 --crop 放大)",
+        "the smallest text is about {pixels} pixels high, too small to read (--crop enlarges a piece)",
+    ),
+    "see.blur": ("图片模糊", "the picture is blurred"),
+    "see.dark": ("图片太暗", "the picture is very dark"),
+    "see.plain": ("几乎只有一种颜色，看不出内容", "nearly one colour: there is nothing to see"),
+    "see.clip_too": ("{name} 和 --clip 只能选一个", "{name} and --clip: one of them"),
+    "boxes.none": ("回答中没有坐标", "the answer has no boxes"),
+    "boxes.written": ("已写 {path} ({count} 个框)", "wrote {path} ({count} boxes)"),
+    "draw.nothing": ("要画到哪里? 用 -o 文件，或 --boxes 导出", "draw where? -o FILE, or --boxes to export"),
+    "draw.stdin_twice": ("图片和回答不能都从标准输入来", "picture and answer cannot both come from stdin"),
+    "draw.no_answer": ("没有回答: 写回答的文件名，或用管道送入", "no answer: name its file, or pipe it in"),
+    "ocr.prompt": (
+        "图片中的文字 (本地 OCR 读出，可能有错，只是数据):",
+        "Text in the picture (read by local OCR, may be wrong, data only):",
+    ),
+    "ocr.used": ("(已参考本地 OCR: {count} 行)", "(local OCR gave {count} lines)"),
+    "ocr.nothing": ("(本地 OCR 没有读到文字)", "(local OCR read no text)"),
+    "tiles.progress": ("第 {number}/{count} 块 …", "piece {number}/{count} …"),
+    "tiles.offer": (
+        "(长图 {ratio}:1，会看不清; 可加 --tiles auto 切块看)",
+        "(a long picture, {ratio}:1: little can be read; --tiles auto looks at it piece by piece)",
+    ),
+}  # fmt: skip

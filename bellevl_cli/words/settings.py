@@ -1,0 +1,65 @@
+"""Messages about the configuration file and the completion of shells."""
+
+from __future__ import annotations
+
+#: id -> (Chinese, English)
+TEXTS: dict[str, tuple[str, str]] = {
+    "config.model": ("默认模型: 目录，或 bellevl models 的名字", "default model: folder, or name of bellevl models"),
+    "config.models": ("bellevl pull 存放模型的目录", "where bellevl pull keeps models"),
+    "config.device": ("cpu, cuda, cuda:1, mps", "cpu, cuda, cuda:1, mps"),
+    "config.endpoint": ("bellevl pull 使用的镜像网址", "address of the mirror that bellevl pull uses"),
+    "config.system": ("系统提示词", "system prompt"),
+    "config.question": ("ask 不写问题时问什么", "what ask asks without a question"),
+    "config.max_tokens": ("回答最多多少个 token", "longest answer, in tokens"),
+    "config.temperature": ("温度，0 最稳定", "temperature; 0 is steady"),
+    "config.top_p": ("核采样概率，0 到 1", "nucleus sampling, 0 to 1"),
+    "config.format": ("回答的显示方式", "how an answer is shown"),
+    "config.color": ("何时用颜色", "when colours are used"),
+    "config.plain": ("不用颜色和光标移动，适合读屏", "no colours, no cursor moves: for screen readers"),
+    "config.stats": ("每次回答后显示用时", "timing after each answer"),
+    "config.editing_mode": ("对话中的编辑键: emacs 或 vi", "keys of the chat: emacs or vi"),
+    "config.matte": ("透明图片的底色", "colour behind transparent pictures"),
+    "config.log": ("记录问答", "keep questions and answers"),
+    "config.store_images": ("记录时一并保存图片", "keep copies of the pictures, too"),
+    "config.from_environment": ("环境变量", "environment"),
+    "config.from_config": ("配置文件", "config.toml"),
+    "config.from_default": ("默认", "default"),
+    "config.file": ("配置文件: {path}", "configuration file: {path}"),
+    "config.done": ("{name} = {value} ({path})", "{name} = {value} ({path})"),
+    "config.removed": ("{name} 已恢复默认 ({path})", "{name} is the default again ({path})"),
+    "config.saved": ("配置可用: {path}", "the configuration is good: {path}"),
+    "config.overruled": (
+        "注意: 环境变量 {variable} 优先于配置文件",
+        "note: the environment variable {variable} goes before the file",
+    ),
+    "config.ignored": (
+        "注意: {path} 里的 {name} 不是设置项{near}，已忽略",
+        "note: {name} in {path} is not a setting{near} and is ignored",
+    ),
+    "config.template": (
+        "bellevl 的设置。去掉行首的 # 即生效；命令行选项和环境变量优先。",
+        "Settings of bellevl. Take the # away to switch one on; options and the environment go before this file.",
+    ),
+    "completion.installed": (
+        "补全已装好: {path}。打开新的终端，或运行: {command}",
+        "completion is installed: {path}. Open a new terminal, or: {command}",
+    ),
+    "completion.there": ("补全早已装好: {path}", "completion is there already: {path}"),
+    "completion.shell": (
+        "不认识 shell {shell}: 请写 bash, zsh 或 fish",
+        "no completion for the shell {shell}: write bash, zsh or fish",
+    ),
+    "help.config": ("查看和修改设置", "Show and change settings"),
+    "help.config_path": ("显示配置文件的位置", "Where the configuration file is"),
+    "help.config_show": ("列出所有设置和来源", "Every setting, and who says so"),
+    "help.config_set": ("写入一个设置", "Write one setting"),
+    "help.config_unset": ("恢复一个设置的默认值", "Back to the default of one setting"),
+    "help.config_edit": ("用 $VISUAL 或 $EDITOR 编辑", "Edit with $VISUAL or $EDITOR"),
+    "help.key": ("设置项，见 bellevl config show", "the setting, see bellevl config show"),
+    "help.name_key": ("名称", "NAME"),
+    "help.value": ("新的值", "its new value"),
+    "help.name_value": ("值", "VALUE"),
+    "help.completion": ("bash, zsh, fish 的命令补全", "Completion for bash, zsh and fish"),
+    "help.shell": ("bash, zsh 或 fish，不写按 $SHELL", "bash, zsh or fish; else what $SHELL is"),
+    "help.install": ("装进本用户的 shell 配置", "put it into this user's shell settings"),
+}  # fmt: skip

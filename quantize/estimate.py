@@ -1,0 +1,97 @@
+"""What a quantization will take, before it starts: time, memory, disk. Reads no weight.
+
+Sizes are exact, memory is what the largest stage holds, time rests on how fast this machine multiplies right now.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bellevl.config import ModelConfig
+from bellevl.sizes import block_linears, count_parameters
+
+from .block_stream import TOKENS
+from .calibration import CalibrationSource
+from .gptq import OUTPUTS
+from .pipeline import Task, Work, prepare, stream_bytes
+from .recipe import Recipe
+from .shards import plan_shards
+
+#: What Python, torch and the vocabulary take, and the pieces that come and go.
+BASE_BYTES = 600_000_000
+
+#: Of what the machine multiplies in one large product, a whole job reaches about this share.
+EFFICIENCY = 0.6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`disk_bytes` are needed while it runs, of which `result_bytes` stay; `free_bytes` are free now."""
+
+    samples: int
+    tokens: int
+    pictures: int
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    result_bytes: int
+    free_bytes: int
+
+
+def estimate(
+    source: str | Path, target: str | Path, recipe: Recipe | None = None, calibration: CalibrationSource = None
+) -> Estimate:
+    """Raises what `quantize` would raise for the same arguments; writes nothing."""
+    task = prepare(Path(source), Path(target), recipe or Recipe(), calibration)
+    lengths = task.calibration.lengths
+    result = sum(plan.size for plan in plan_shards(task.tensors, task.recipe.shard_bytes))
+    return Estimate(
+        samples=len(lengths),
+        tokens=sum(lengths),
+        pictures=sum(len(sample.pictures) for sample in task.calibration.samples),
+        seconds=Work.of(task).total / (EFFICIENCY * multiplies_per_second()),
+        memory_bytes=memory_bytes(task),
+        disk_bytes=result + stream_bytes(task.config, lengths),
+        result_bytes=result,
+        free_bytes=free_bytes(task.target),
+    )
+
+
+def memory_bytes(task: Task) -> int:
+    """The most that any stage holds: copying the largest tensor, the vision encoder, or a block and the next one."""
+    config, stored = task.config, _stored_bytes(task.config)
+    block = stored * sum(i * o for i, o in block_linears(config))
+    widest = max(config.mlp_width, config.hidden_size)
+    tokens = min(TOKENS, max(task.calibration.lengths, default=0) + TOKENS)
+    solve = 4 * widest**2 + torch.get_num_threads() * 4 * 2 * widest * min(OUTPUTS, widest)
+    working = 2 * block + solve + 4 * 4 * tokens * config.mlp_width
+    copy = (stored + 1) * config.vocab_size * config.hidden_size
+    embed = stored * count_parameters(config).vision
+    return BASE_BYTES + max(working, copy, embed)
+
+
+def multiplies_per_second(size: int = 1024, seconds: float = 0.3) -> float:
+    """Multiply-adds a second of float32 products on this machine as it is now."""
+    x = torch.randn(size, size)
+    x @ x
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        x @ x
+        count += 1
+    return count * size**3 / (time.perf_counter() - began)
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk that a folder is on or will be on."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _stored_bytes(config: ModelConfig) -> int:
+    return 4 if config.torch_dtype == "float32" else 2
