@@ -45,7 +45,7 @@ endef
 
 demo: $(INSTALLED)
 	$(call ask,examples/cat.png,描述图片)
-	$(call ask,examples/night.png,描述图片)
+	$(call ask,examples/草地.png,描述图片)
 
 test: $(INSTALLED)-test
 	$(BIN)/python -m pytest

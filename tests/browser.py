@@ -43,6 +43,7 @@ class Browser:
             self.call(f"{domain}.enable")
         agent = self.run("navigator.userAgent")
         self.call("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage=language)
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)
         self.size(width, height)
 
     def __enter__(self) -> Browser:

@@ -101,8 +101,9 @@ class Terminal:
 
     def answer(self, question: str) -> str:
         """The answer of the small checkpoint to a question."""
-        said = re.split(r"\n[(\[]", self.does(question, ANSWER))[0]
-        return "".join(re.findall(f"[{CHARACTERS}]+", said))
+        return "".join(
+            line for line in self.does(question, ANSWER).splitlines() if re.fullmatch(f"[{CHARACTERS}]+", line)
+        )
 
     def wipe(self) -> None:
         """An empty screen with a prompt on it: Ctrl-L."""

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
 import unicodedata
 
 import pyte
 import pytest
 
-from bellevl_cli.screen.live import FRAME_SECONDS, LineAnswer, LiveAnswer, RawAnswer, SentenceAnswer, streamed_answer
+from bellevl_cli.screen.live import (
+    FRAME_SECONDS,
+    LineAnswer,
+    LiveAnswer,
+    RawAnswer,
+    SentenceAnswer,
+    screen_size,
+    streamed_answer,
+)
 from bellevl_cli.screen.look import Asked, Look, look_of
+from bellevl_cli.screen.render import Renderer
+from bellevl_cli.screen.stage import clear_all
 from bellevl_cli.screen.wrap import NO_START
 
 LIVE = Look(plain=False, live=True, color=True, format="live")
@@ -260,3 +271,16 @@ def test_the_look_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert look_of(True) == Look(False, True, True, "raw")
     monkeypatch.setenv("BELLEVL_PLAIN", "1")
     assert look_of(True) == Look(True, False, False, "raw")
+
+
+def test_a_terminal_that_says_no_size_has_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pseudo-terminal whose size nobody set (0 by 0) is written like one of 80 by 24, stages too."""
+    controller, terminal = os.openpty()
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("LINES", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with open(controller, "rb", buffering=0) as screen, open(terminal, "w", encoding="utf-8") as err:
+        assert screen_size(err) == (80, 24)
+        Renderer(io.StringIO(), err).stage("思考 …")
+        assert "思考 …" in screen.read(100).decode()
+        clear_all()

@@ -64,8 +64,7 @@ def test_a_picture_is_asked_about_and_answered(browser: Browser, picture: Path) 
     browser.enter()
     browser.wait("threads[0].turns[1]?.raw.length > 3 && document.querySelector('.send.busy')")
     browser.press("Escape", 27)
-    browser.wait("threads[0].turns[1].state === 'done'")
-    assert "已停止" in browser.run("document.getElementById('log').innerText")
+    browser.wait("document.getElementById('log').innerText.includes('已停止')")
     assert browser.run("messages(threads[0]).map(m => m.role).join()") == "user,assistant,user"
 
 

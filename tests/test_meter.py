@@ -77,7 +77,7 @@ def test_work_is_shared_out_and_errors_come_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"), [(0, 40, [0, 5, 10, 15, 20, 25, 30, 35, 40]), (0.1, 0.32, [0.15, 0.2, 0.25, 0.3])]
+    ("low", "high", "expected"), [(0, 40, [0, 5, 10, 15, 20, 25, 30, 35, 40]), (0.1, 0.32, [0.1, 0.15, 0.2, 0.25, 0.3])]
 )
 def test_axes_have_round_numbers(low: float, high: float, expected: list[float]) -> None:
     """Ticks are steps of 1, 2 or 5 and lie between the ends."""

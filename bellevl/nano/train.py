@@ -14,7 +14,6 @@
     named    the same, what they fetch must hold the thing's box, and answers say again what they are about
     recall   the same, two heads look back at the names said last where an answer decides
     blend    the same with every kind of question back in, while the learning rate falls
-    tell     the same, captions at the larger share
 
 Each stage starts from the one before and resumes where it was stopped. FOLDER/<stage> is a checkpoint.
 """
@@ -158,21 +157,6 @@ BLEND = Mix(
 )  # fmt: skip
 
 
-#: Captions of several things: after the other mixes one thing in two pictures was told twice, another left out.
-TELL = Mix(
-    spatial=0.66,
-    count=0.12,
-    single=0.06,
-    scene=0.12,
-    text=0.04,
-    questions=(
-        ("caption", 12.0), ("caption_en", 2.5), ("position", 2.0), ("relation", 2.0), ("relation_yn", 1.0),
-        ("exist_zh", 1.0), ("exist_yn", 0.8), ("exist_en", 1.0), ("colour", 1.3), ("shape", 1.8), ("count", 1.5),
-        ("name", 1.5), ("scene", 0.6), ("read", 1.5), ("zone_name", 0.5), ("ground", 0.4),
-    ),
-)  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Stage:
     """One line of the plan. `reader`: the picture's tokens go on learning their dense targets; `words`: and to lie near
@@ -210,7 +194,6 @@ PLAN = (
     Stage("named", Schedule(450, 1.8e-3, 1.3e-3, warmup=20, decay=0.5, until=299), 32, BIND, 12, True, True, True),
     Stage("recall", Schedule(400, 1.8e-3, 1.3e-3, warmup=20, decay=0.6), 32, BIND, 13, True, True, True),
     Stage("blend", Schedule(440, 1.4e-3, 1e-3, warmup=20, decay=0.85), 32, BLEND, 14, True, True, True),
-    Stage("tell", Schedule(300, 1.0e-3, 7e-4, warmup=10, decay=0.95), 32, TELL, 15, True, True, True),
 )
 
 

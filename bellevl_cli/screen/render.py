@@ -121,10 +121,9 @@ class Renderer:
 
     def _fitting(self, text: str) -> str:
         """As much of `text` as stands in one line: a line that wraps could not be rewritten."""
-        try:
-            columns = os.get_terminal_size(self.err.fileno()).columns - 1
-        except OSError:
-            columns = 79
+        from .live import screen_size
+
+        columns = screen_size(self.err)[0] - 1
         if 2 * len(text) <= columns:
             return text
         from rich.cells import cell_len, set_cell_size

@@ -79,5 +79,5 @@ TEXTS: dict[str, tuple[str, str]] = {
     "help.name_age": ("时长", "AGE"),
     "help.export": ("把对话写成网页或 Markdown 报告", "Write a dialogue as a web page or in Markdown"),
     "help.export_id": ("编号或名字，不写则最近一个", "id or name; the latest one without it"),
-    "help.export_output": (".html 一个文件，.md 一个目录 [bellevl-编号.html]", ".html is one file, .md a folder [bellevl-ID.html]"),
+    "help.export_output": (".html 文件或 .md 目录 [bellevl-编号.html]", ".html file or .md folder [bellevl-ID.html]"),
 }  # fmt: skip

@@ -78,7 +78,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "api.nothing_here": ("这里没有 {path}", "there is nothing at {path}"),
     "api.failed": ("程序出错 ({kind})", "something went wrong in this program ({kind})"),
     "help.serve": ("网页和 OpenAI 形式的接口", "A web page and an API of OpenAI's shape"),
-    "help.serve_host": ("监听的 IP [127.0.0.1]，其他地址须有 --token", "IP to listen at [127.0.0.1]; others need a token"),
+    "help.serve_host": ("监听的 IP [127.0.0.1]，其他的须有口令", "IP to listen at [127.0.0.1]; others need --token"),
     "help.serve_port": ("端口 [8014]，0 表示任意空闲端口", "port [8014]; 0 takes any free one"),
     "help.serve_token": ("访问口令 (BELLEVL_TOKEN)", "token that clients must know (BELLEVL_TOKEN)"),
 }  # fmt: skip
