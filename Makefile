@@ -47,8 +47,9 @@ demo: $(INSTALLED)
 	$(call ask,examples/cat.png,描述图片)
 	$(call ask,examples/草地.png,描述图片)
 
+# One process a core, one thread each; a file's tests stay together, they share what they loaded.
 test: $(INSTALLED)-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(INSTALLED)-dev
 	$(BIN)/ruff format --check .

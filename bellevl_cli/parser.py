@@ -24,6 +24,15 @@ PARSER_WORDS = {
 }
 
 
+def readable(text: str) -> str:
+    """The parser's help without types of Python, its own words in the person's language."""
+    text = re.sub(r"\{(\S+?)\}| <(?:str|path|list\[str\])>", r"\1", text)
+    text = re.sub(r"\[(\S+\.\.\. \[\S+\])\]\.\.\.", r"\1", text)  # words that are sorted later (ask, batch)
+    for word, message in PARSER_WORDS.items():
+        text = text.replace(f"{word}:", say(message) + ":") if word.isalpha() else text.replace(word, say(message))
+    return text
+
+
 class _Translated:
     """Help whose headings are in the person's language. An error of the parser always knows its command."""
 
@@ -45,11 +54,7 @@ class _Translated:
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)  # type: ignore[misc]
-        text = re.sub(r"\{(\S+?)\}| <(?:str|path|list\[str\])>", r"\1", "".join(formatter.buffer))
-        text = re.sub(r"\[(\S+\.\.\. \[\S+\])\]\.\.\.", r"\1", text)  # words that are sorted later (ask, batch)
-        for word, message in PARSER_WORDS.items():
-            text = text.replace(f"{word}:", say(message) + ":") if word.isalpha() else text.replace(word, say(message))
-        formatter.buffer[:] = [text]
+        formatter.buffer[:] = [readable("".join(formatter.buffer))]
 
 
 class Command(_Translated, TyperCommand):

@@ -108,7 +108,7 @@ class Terminal:
     def wipe(self) -> None:
         """An empty screen with a prompt on it: Ctrl-L."""
         self.child.send("\x0c")
-        self.wait(rf"\A{PROMPT.rstrip()}\s*{BAR}\Z")
+        self.wait(rf"(?m)\A{PROMPT.rstrip()}\s*{BAR}\Z")
 
     def end(self) -> int:
         """Waits for the end; the exit code, or minus the signal."""

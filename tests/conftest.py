@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,16 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": "1",
     }
+
+
+@pytest.fixture(autouse=True)
+def _the_guard_ends_with_the_test() -> Iterator[None]:
+    """A test that runs the program in this process switches its network guard on for good; the next one starts free."""
+    from bellevl_cli import guard
+
+    before = guard._guard.active
+    yield
+    guard._guard.active = before
 
 
 @pytest.fixture

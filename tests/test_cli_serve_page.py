@@ -58,7 +58,7 @@ def test_a_picture_is_asked_about_and_answered(browser: Browser, picture: Path) 
     browser.enter()
     browser.wait("threads[0].turns[0]?.state === 'done'")
     assert browser.run("threads[0].turns[0].question") == "这是什么\n呢"
-    assert len(browser.run("document.querySelector('.answer').innerText")) == 6
+    assert 1 <= len(browser.run("document.querySelector('.answer').innerText")) <= 6
     browser.run("settings.maxTokens = 60000")
     browser.type("再说")
     browser.enter()

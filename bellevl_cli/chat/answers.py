@@ -61,9 +61,10 @@ class Answers:
     def ask(self, question: str) -> None:
         """A new question. Raises the errors of bellevl; the dialogue is then as it was."""
         before, keywords = self.chat.dialogue(), self.parameters.drawn()
-        pieces = self.chat.stream(question, stop=self.interrupts.asked, **keywords)
-        self.threads.current.forget_answers()
-        self._show(pieces, self.log.turn(self._log_id(), question, keywords), before)
+        with self.interrupts:
+            pieces = self.chat.stream(question, stop=self.interrupts.asked, **keywords)
+            self.threads.current.forget_answers()
+            self._show(pieces, self.log.turn(self._log_id(), question, keywords), before)
 
     def ask_pieces(self, question: str, pieces: Sequence[AskedPicture]) -> None:
         """The same question about each piece of the current picture; one turn of the dialogue and of the log. What was
@@ -72,7 +73,7 @@ class Answers:
         self.threads.current.forget_answers()
         texts: list[str] = []
         reason = "interrupted"
-        with self.log.turn(self._log_id(), question, keywords) as logged:
+        with self.interrupts, self.log.turn(self._log_id(), question, keywords) as logged:
             try:
                 for number, piece in enumerate(pieces, start=1):
                     self.renderer.say("chat.tile", number=number, count=len(pieces))
@@ -94,20 +95,20 @@ class Answers:
     def retry(self, seed: int | None = None) -> None:
         """The last question once more, with another seed. The answer it had can be had back with `previous`."""
         before, keywords = self.chat.dialogue(), self.parameters.drawn(new_seed=True, seed=seed)
-        pieces = self.chat.retry(stop=self.interrupts.asked, **keywords)
-        self.log.replace_last(self._log_id())
-        self._show(pieces, self.log.turn(self._log_id(), before.turns[-1].question, keywords), before)
-        if self.chat.turns[-1].answer is None:  # stopped before a word came
-            self.chat.go_back(before)
-            self._log_standing_answer()
-        else:
-            self._add_answer(before)
+        with self.interrupts:
+            pieces = self.chat.retry(stop=self.interrupts.asked, **keywords)
+            self.log.replace_last(self._log_id())
+            try:
+                self._show(pieces, self.log.turn(self._log_id(), before.turns[-1].question, keywords), before)
+            finally:
+                self._settle_retry(before)
 
     def go_on(self) -> None:
         """The last answer from where it stopped."""
         before = self.chat.dialogue()
-        pieces = self.chat.continue_(stop=self.interrupts.asked, **self.parameters.drawn())
-        self._show(pieces, self.log.continue_last(self._log_id()), before, before.turns[-1].answer or "")
+        with self.interrupts:
+            pieces = self.chat.continue_(stop=self.interrupts.asked, **self.parameters.drawn())
+            self._show(pieces, self.log.continue_last(self._log_id()), before, before.turns[-1].answer or "")
         thread = self.threads.current
         if thread.answers:
             thread.answers[thread.at] = self.chat.dialogue()
@@ -121,7 +122,6 @@ class Answers:
         self.chat.go_back(thread.answers[thread.at])
         self.show_answer()
         self.renderer.say("chat.previous", number=thread.at + 1, count=len(thread.answers))
-        self.log.replace_last(self._log_id())
         self._log_standing_answer()
         return True
 
@@ -151,12 +151,12 @@ class Answers:
 
         self.renderer.stage(say("stage.answer" if self._looks(before) else "stage.think"))
         try:
-            with logged, self.interrupts:
+            with logged:
                 piece = last_piece(pieces, show)
                 self.renderer.answer(answer.flush())
                 self._log_end(logged, answer, piece)
         except Exception:
-            if answer.text == begun.strip():
+            if not answer.shown:
                 self._take_back(before, whole_turn)
             raise
         self.renderer.end_answer()
@@ -203,7 +203,12 @@ class Answers:
         device = self._session.device
         return stats_line(self.last.stats, None, peak_memory(device), device)
 
-    def _add_answer(self, before: Dialogue) -> None:
+    def _settle_retry(self, before: Dialogue) -> None:
+        """The new answer stands and the old one can be had back; without a word of the new one the old one stands."""
+        if not self.chat.turns[-1].answer or self.chat.turns == list(before.turns):
+            self.chat.go_back(before)
+            self._log_standing_answer()
+            return
         thread = self.threads.current
         thread.answers = [*(thread.answers or [before]), self.chat.dialogue()]
         thread.at = len(thread.answers) - 1

@@ -57,7 +57,9 @@ ROOMS = (
     scripts.TEXTS,
     screen.TEXTS,
     settings.TEXTS,
-    slash.TEXTS, serve.TEXTS)
+    slash.TEXTS,
+    serve.TEXTS,
+)
 
 #: id -> (Chinese, English)
 TEXTS: dict[str, tuple[str, str]] = {id: texts for room in ROOMS for id, texts in room.items()}
