@@ -68,18 +68,20 @@ def program() -> Any:
 
 def wrong_word(words: list[str]) -> str | None:
     """The first command or option in a command line that the program does not have; None where all are there."""
-    command = program()
-    for word in words:
-        if hasattr(command, "list_commands") and not word.startswith("-"):
+    command, rest = program(), iter(words)
+    for word in rest:
+        if re.match(r"--?[A-Za-z]", word):
+            known = {option: parameter for parameter in command.params for option in parameter.opts}
+            if word.partition("=")[0] not in {*known, "-h", "--help"}:
+                return word
+            if word in known and not known[word].is_flag:
+                next(rest, None)
+        elif hasattr(command, "list_commands"):
             if word in ANY_COMMAND:
                 return None
             if word not in command.commands:
                 return word
             command = command.commands[word]
-        elif re.match(r"--?[A-Za-z]", word):
-            options = {option for parameter in command.params for option in parameter.opts} | {"-h", "--help"}
-            if word.partition("=")[0] not in options:
-                return word
     return None
 
 
