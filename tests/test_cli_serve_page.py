@@ -58,14 +58,15 @@ def test_a_picture_is_asked_about_and_answered(browser: Browser, picture: Path) 
     browser.enter()
     browser.wait("threads[0].turns[0]?.state === 'done'")
     assert browser.run("threads[0].turns[0].question") == "这是什么\n呢"
-    assert 1 <= len(browser.run("document.querySelector('.answer').innerText")) <= 6
+    # six tokens of random weights: mostly a few characters, now and then none, and then there is nothing to show
+    assert len(browser.run("document.querySelector('.answer')?.innerText ?? ''")) <= 6
     browser.run("settings.maxTokens = 60000")
     browser.type("再说")
     browser.enter()
     browser.wait("threads[0].turns[1]?.raw.length > 3 && document.querySelector('.send.busy')")
     browser.press("Escape", 27)
     browser.wait("document.getElementById('log').innerText.includes('已停止')")
-    assert browser.run("messages(threads[0]).map(m => m.role).join()") == "user,assistant,user"
+    assert browser.run("messages(threads[0]).map(m => m.role).join()") in ("user,assistant,user", "user,user")
 
 
 def test_every_picture_has_its_dialogue(browser: Browser, picture: Path, tmp_path: Path) -> None:
