@@ -5,7 +5,8 @@ block whose command is `bellevl chat` is a dialogue; its lines that begin with t
 or ```toml block whose first line is a comment with a file's name becomes that file. Other blocks are left alone.
 
 Commands run with the embedded model in a pseudo-terminal, in a home of their own that has the examples in it, so that
-nothing of this machine stands in a guide. The note about the embedded model is shown once. Needs the test extra.
+nothing of this machine stands in a guide. The note about the embedded model is shown once, an estimate
+of the time never. Needs the test extra.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(console|python|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPTS = {"en": "> ", "zh": "问> "}
 NOTES = {"en": "note: this is the small embedded", "zh": "提示: 这是内置"}
+ESTIMATE = re.compile(r"(about \d.* \(load |预计.*\(载入 )")
 
 #: Rows and columns: wide enough that nothing is broken by the terminal, for a dialogue as wide as a page.
 ROWS, WIDE, PAGE = 120, 2000, 110
@@ -120,10 +122,12 @@ class Guide:
         return f"$ {command}\n{shown}"
 
     def _tidy(self, shown: str) -> str:
-        """Without names of this machine, and with the note of the embedded model once."""
+        """Without names of this machine, and with the note of the embedded model once and no estimates."""
         shown = shown.replace(str(ROOT), "~/bellevl").replace(str(self.home), "~")
         lines = []
         for line in shown.splitlines():
+            if ESTIMATE.match(line):
+                continue
             if line.startswith(NOTES[self.language]):
                 if self.noted:
                     continue
