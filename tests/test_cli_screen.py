@@ -127,8 +127,8 @@ def test_stats_stand_on_stderr(bellevl: Bellevl, tiny_folder: Path, picture: Pat
     assert told.returncode == 0 and told.stdout == plain.stdout
     line = told.stderr.decode().splitlines()[-1]
     assert re.fullmatch(
-        r"载入 [\d.]+s · 看图 [\d.]+s · 首字 [\d.]+s · [\d.]+ token/s · \d+\+6 token · 内存峰值 .+B", line
-    )
+        r"载入 [\d.]+s · (看图 [\d.]+s · )?首字 [\d.]+s · [\d.]+ token/s · \d+\+6 token · 内存峰值 .+B", line
+    )  # looking at a picture takes the small checkpoint less than is worth a word, on some machines
     assert "token/s" not in plain.stderr.decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import signal
@@ -135,6 +136,27 @@ def test_errors_are_openai_s_own(client: openai.OpenAI, picture: Path, tmp_path:
         with pytest.raises(openai.BadRequestError) as caught:
             client.chat.completions.create(**wrong)
         assert str(caught.value.code).startswith(code)
+
+
+def test_an_error_leaves_the_connection_open(server: Running, picture: Path, tmp_path: Path) -> None:
+    """After a broken picture, a wrong setting and a prompt too long the next request goes over the same connection."""
+    broken = tmp_path / "x.png"
+    broken.write_bytes(picture.read_bytes()[:60])
+    wrongs = [body(question("q", broken)), body(question("q"), top_p=7), body(question("字" * 9000))]
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=90)
+    try:
+        for asked in wrongs:
+            connection.request("POST", "/v1/chat/completions", json.dumps(asked), JSON)
+            reply = connection.getresponse()
+            assert reply.status == 400 and json.loads(reply.read())["error"]["message"]
+            own, held = connection.sock, connection.sock.getsockname()
+            own.settimeout(0.3)
+            with pytest.raises(TimeoutError):  # closed, it would read as empty at once
+                own.recv(1)
+            own.settimeout(90)
+            assert connection.sock.getsockname() == held
+    finally:
+        connection.close()
 
 
 def test_text_of_a_chinese_console_is_understood(server: Running) -> None:

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bellevl import __version__
+from bellevl.errors import BellevlError
 from bellevl.image import open_picture
 
 from ..words import language, say
@@ -68,7 +69,10 @@ class Server:
             Route("/", self.file),
             Route("/{name:str}", self.file),
         ]
-        handlers: dict[Any, Any] = {ApiError: _told, HTTPException: _told_http, Exception: _told}
+        # What is told a client is handled within: an error that goes on to the outermost handler (`Exception`) closes
+        # the connection under a client that has its next question on the way.
+        told = (ApiError, BellevlError, MemoryError, OSError, RuntimeError, ValueError)
+        handlers: dict[Any, Any] = {**dict.fromkeys(told, _told), HTTPException: _told_http, Exception: _failed}
         middleware = [Middleware(Guarding, door=self.door)]
         return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=self._lifespan)
 
@@ -270,6 +274,13 @@ async def _told(request: Request, error: Exception) -> Response:
     told = of(error)
     headers = {"Retry-After": "5"} if told.status == 429 else {}
     return JSONResponse(told.body, told.status, headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """An error of ours. The server closes the connection after it, and says so."""
+    told = await _told(request, error)
+    told.headers["Connection"] = "close"
+    return told
 
 
 async def _told_http(request: Request, error: Exception) -> Response:
