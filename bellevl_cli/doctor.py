@@ -11,10 +11,10 @@ from . import guard
 from .doctor_checks import CHECKS, ERROR, OK, Finding
 from .exits import FAILURE, LeaveError
 from .options import ModelOptions, SamplingOptions
+from .running.session import answer_tokens, last_piece, load, plan
 from .screen.clean import AnswerText, clean_line, json_line
 from .screen.render import Renderer
 from .screen.table import table_lines
-from .session import answer_tokens, last_piece, load, plan
 from .words import cause, say
 
 #: The tiny answer: what is asked of a plain green picture, and how long it may get.

@@ -18,12 +18,13 @@ from typing import Any
 
 from bellevl.errors import BellevlError
 
-from . import settings, speeds
+from . import settings
 from .keys import KEYS
 from .models import records
 from .options import ModelOptions
-from .preflight import free_memory, readable_bytes, total_memory
-from .session import plan
+from .running import speeds
+from .running.preflight import free_memory, readable_bytes, total_memory
+from .running.session import plan
 from .settings import state_folder
 from .words import cause, language, say
 from .words import reason as phrase
@@ -109,7 +110,7 @@ def _int4() -> Iterator[Finding]:
     """The product for a layer of the 14B's size on each device that is here."""
     import torch
 
-    from .int4_kernel import kernel_on
+    from .running.int4_kernel import kernel_on
 
     devices = [torch.device("cpu")]
     if torch.cuda.is_available():

@@ -161,7 +161,7 @@ def test_the_picture_is_drawn_where_the_terminal_can(
 def test_a_question_in_between_is_answered_with_enter(environment: dict[str, str]) -> None:
     """While keys are kept for the prompt they are not shown; a question asked meanwhile reads its line as ever."""
     code = (
-        "import sys\nfrom bellevl_cli import typeahead\n"
+        "import sys\nfrom bellevl_cli.screen import typeahead\n"
         "with typeahead.kept():\n print('kept', flush=True)\n sys.stdin.read(1)\n"
         " with typeahead.lifted():\n  print('asked', flush=True)\n  print('got', repr(sys.stdin.readline()))\n"
     )

@@ -15,8 +15,8 @@ from bellevl_cli.chat.repl import ChatLoop
 from bellevl_cli.log import Log, open_log
 from bellevl_cli.options import ModelOptions, SamplingOptions
 from bellevl_cli.pictures.tiles import join_answers
+from bellevl_cli.running.session import Session, load, plan
 from bellevl_cli.screen.render import Renderer
-from bellevl_cli.session import Session, load, plan
 
 GREEDY = SamplingOptions(max_tokens=8, greedy=True)
 

@@ -11,7 +11,7 @@ from torch import nn
 from bellevl import kernels
 from bellevl.config import QuantizationConfig
 from bellevl.qlinear import Int4Linear
-from bellevl_cli import int4_kernel
+from bellevl_cli.running import int4_kernel
 
 
 def model(dtype: torch.dtype, outputs: int = 64) -> nn.Module:

@@ -10,9 +10,9 @@ import pytest
 from bellevl.chat import Chat, Piece, Stats
 from bellevl.checkpoint import load_model
 from bellevl.tokenizer import load_tokenizer
-from bellevl_cli.answer_language import REQUESTS, LanguageChat, language_of, open_converter
 from bellevl_cli.exits import UsageError
 from bellevl_cli.options import _script
+from bellevl_cli.running.answer_language import REQUESTS, LanguageChat, language_of, open_converter
 
 STATS = Stats(10, 5, 0.0, 0.1, 0.2)
 

@@ -17,11 +17,11 @@ from bellevl.checkpoint import load_model
 from bellevl.config import QuantizationConfig
 from bellevl.errors import OutOfMemoryError
 from bellevl.tokenizer import load_tokenizer
-from bellevl_cli import cpu_speed, memory_users, preflight, session, speeds, surviving
 from bellevl_cli.options import ModelOptions
-from bellevl_cli.preflight import Memory, estimate
-from bellevl_cli.session import Plan, available_device, load, plan, window
-from bellevl_cli.surviving import SurvivingChat
+from bellevl_cli.running import cpu_speed, memory_users, preflight, session, speeds, surviving
+from bellevl_cli.running.preflight import Memory, estimate
+from bellevl_cli.running.session import Plan, available_device, load, plan, window
+from bellevl_cli.running.surviving import SurvivingChat
 from bellevl_cli.words import error_line
 
 

@@ -136,7 +136,7 @@ def test_an_estimate_is_said_when_it_is_worth_waiting_for(
     bellevl: Bellevl, environment: dict[str, str], tiny_folder: Path, picture: Path
 ) -> None:
     """After three slow runs on this machine the next one says before it loads what it will take."""
-    from bellevl_cli import speeds
+    from bellevl_cli.running import speeds
 
     record = Path(environment["XDG_STATE_HOME"]) / "bellevl" / "speeds.json"
     record.parent.mkdir(parents=True)

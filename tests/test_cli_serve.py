@@ -279,7 +279,7 @@ def test_pictures_seen_lately_are_not_looked_at_again(tiny_folder: Path, picture
     code = f"""
 import asyncio, base64, sys
 from bellevl_cli.options import ModelOptions
-from bellevl_cli.session import load, plan
+from bellevl_cli.running.session import load, plan
 from bellevl_cli.serve.engine import Engine, End
 from bellevl_cli.serve.requests import ChatRequest
 from pathlib import Path

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from bellevl.config import ModelConfig, QuantizationConfig, VisionConfig, read_config
 from bellevl.errors import OutOfMemoryError
 from bellevl.sizes import cache_bytes, count_parameters, weight_bytes
-from bellevl_cli.preflight import Memory, check, estimate, free_memory, readable_bytes, total_memory
+from bellevl_cli.running.preflight import Memory, check, estimate, free_memory, readable_bytes, total_memory
 
 
 def family(hidden: int, blocks: int, mlp: int, vocabulary: int) -> ModelConfig:

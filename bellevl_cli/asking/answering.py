@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..options import SamplingOptions
 from ..pictures.asked import AskedPicture
 from ..pictures.boxes import BoxText, PlacedBox, place
+from ..running.session import Session, last_piece
 from ..screen.clean import AnswerText
-from ..session import Session, last_piece
 
 if TYPE_CHECKING:
     from bellevl.chat import Piece

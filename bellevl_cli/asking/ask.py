@@ -18,10 +18,10 @@ from .. import guard
 from ..exits import UNMET, LeaveError, UsageError
 from ..log import open_kept, open_log, reopen
 from ..pictures.asked import AskedPicture
+from ..running.session import Plan, answer_tokens, plan
+from ..running.starting import say_estimate, settled, start, with_seed
 from ..screen.clean import clean_line, typed_text
 from ..screen.render import Renderer
-from ..session import Plan, answer_tokens, plan
-from ..starting import say_estimate, settled, start, with_seed
 from ..words import say
 from . import extract
 from .asker import Asker

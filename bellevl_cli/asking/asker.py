@@ -13,11 +13,11 @@ from ..log import Log
 from ..pictures.answer_boxes import tell_kept
 from ..pictures.asked import AskedPicture
 from ..pictures.tiles import is_long
+from ..running.session import Session
+from ..running.starting import say_stats, settled
 from ..screen import look
 from ..screen.clean import clean_line
 from ..screen.render import Renderer
-from ..session import Session
-from ..starting import say_stats, settled
 from ..words import say
 from . import record, sure
 from .answering import Answer, Question, Reader, answer

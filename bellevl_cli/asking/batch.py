@@ -21,10 +21,10 @@ from ..models.quantizing import readable_time
 from ..options import ModelOptions, SamplingOptions
 from ..pictures.asked import shown_name
 from ..pictures.wishes import PictureWishes
+from ..running.session import Plan, Session, answer_tokens, plan
+from ..running.starting import settled, start, with_seed
 from ..screen.clean import typed_text
 from ..screen.render import Renderer
-from ..session import Plan, Session, answer_tokens, plan
-from ..starting import settled, start, with_seed
 from ..words import cause, hint, say
 from .answering import Question, Reader, answer
 from .captions import Sidecars, write_csv

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from bellevl.prompt import DEFAULT_SYSTEM, Conversation, Prompt, Turn, build_prompt, count_parts
 from bellevl.tokenizer import Tokenizer, load_tokenizer
 
-from .. import preflight, speeds
 from ..pictures.asked import AskedPicture
-from ..preflight import readable_bytes
+from ..running import preflight, speeds
+from ..running.preflight import readable_bytes
+from ..running.session import Plan, answer_tokens, available_device
+from ..running.starting import settled
 from ..screen.clean import clean, clean_line, json_line
 from ..screen.render import Renderer
 from ..screen.table import table_lines
-from ..session import Plan, answer_tokens, available_device
-from ..starting import settled
 from ..words import say
 from .looking import Opener
 from .request import Request

@@ -14,9 +14,9 @@ from bellevl import __version__
 from ..options import SamplingOptions
 from ..pictures.asked import AskedPicture
 from ..pictures.boxes import PlacedBox
+from ..running.session import Session
+from ..running.starting import settled
 from ..screen.clean import typed_text
-from ..session import Session
-from ..starting import settled
 
 if TYPE_CHECKING:
     from bellevl.chat import Piece, Stats

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bellevl.constraint import Constraint
     from bellevl.json_grammar import Automaton
 
-    from ..session import Session
+    from ..running.session import Session
 
 #: What a type may be called -> JSON's name for it.
 TYPES = {

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..pictures.asked import AskedPicture
 from ..pictures.boxes import BoxText, PlacedBox
 from ..pictures.tiles import join_answers
+from ..running.session import Session
 from ..screen.clean import AnswerText
-from ..session import Session
 from .answering import Answer, Question, Reader, answer
 
 if TYPE_CHECKING:

@@ -26,11 +26,11 @@ from ..exits import UsageError, describe
 from ..log import open_log
 from ..options import ModelOptions, SamplingOptions
 from ..pictures.asked import open_asked
+from ..running.session import answer_tokens, plan
+from ..running.starting import settled, start, with_seed
 from ..screen.clean import clean_line, typed_text
 from ..screen.render import Renderer
-from ..session import answer_tokens, plan
 from ..settings import private_file, state_folder
-from ..starting import settled, start, with_seed
 from ..words import say
 from .asker import Asker
 from .listing import read_endings

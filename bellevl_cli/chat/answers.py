@@ -17,11 +17,11 @@ from ..asking.record import timings, usage
 from ..log import LoggedTurn
 from ..pictures.boxes import box_records
 from ..pictures.tiles import join_answers
-from ..preflight import peak_memory
+from ..running.preflight import peak_memory
+from ..running.session import Session, last_piece
 from ..screen import look
 from ..screen.look import stats_wanted
 from ..screen.stats import stats_line
-from ..session import Session, last_piece
 from ..words import say
 from .interrupts import Interrupts
 from .parameters import Parameters

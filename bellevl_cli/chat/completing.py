@@ -15,7 +15,7 @@ from prompt_toolkit.document import Document
 from bellevl.picture_files import QUOTES
 
 from ..pictures.asked import is_picture_name
-from ..preflight import readable_bytes
+from ..running.preflight import readable_bytes
 from ..screen.clean import clean_line, typed_text
 from .parameters import PARAMETERS
 from .slash import COMMANDS, find

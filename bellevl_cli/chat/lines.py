@@ -15,7 +15,7 @@ from prompt_toolkit.output import create_output
 from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import is_dumb_terminal
 
-from .. import typeahead
+from ..screen import typeahead
 from ..screen.clean import read_text, typed_text
 from ..settings import config_value, private_file, state_folder, switched_on
 from ..words import say

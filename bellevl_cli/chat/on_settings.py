@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..preflight import free_memory, readable_bytes, total_memory
+from ..running.preflight import free_memory, readable_bytes, total_memory
 from ..screen.clean import clean_line, typed_text
 from ..screen.table import table_lines
 from ..words import say
@@ -106,7 +106,7 @@ def _info(loop: ChatLoop, argument: str) -> None:
 
 
 def _model_rows(loop: ChatLoop) -> list[tuple[str, str]]:
-    from ..int4_kernel import int4_kernel
+    from ..running.int4_kernel import int4_kernel
 
     plan = loop.session.plan
     kernel = int4_kernel(loop.chat.model)

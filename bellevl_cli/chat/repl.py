@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from bellevl.errors import BellevlError, CheckpointError
 
-from .. import guard, typeahead
+from .. import guard
 from ..exits import MEMORY, LeaveError, describe, exit_code
 from ..options import ModelOptions, SamplingOptions
 from ..pictures.asked import AskedPicture, is_picture_path, open_asked, split_picture
 from ..pictures.tiles import is_long
+from ..running.session import Plan, Session, plan, window
+from ..running.starting import settled, start
+from ..screen import typeahead
 from ..screen.render import Renderer
-from ..session import Plan, Session, plan, window
-from ..starting import settled, start
 from ..words import say
 from . import slash
 from .bar import Bar, gpu_memory

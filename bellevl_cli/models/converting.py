@@ -8,7 +8,7 @@ from bellevl.config import read_config
 from bellevl.errors import QuantizeError
 
 from .. import guard
-from ..preflight import readable_bytes
+from ..running.preflight import readable_bytes
 from ..screen.clean import clean_line, typed_text
 from ..screen.render import Renderer
 from ..words import say

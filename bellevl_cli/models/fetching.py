@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from bellevl.errors import CheckpointError, HubError
 
-from ..preflight import readable_bytes
+from ..running.preflight import readable_bytes
 from ..screen.clean import clean_line
 from ..screen.render import Renderer
 from ..words import say

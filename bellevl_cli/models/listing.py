@@ -9,8 +9,8 @@ from typing import Any
 from bellevl.config import ModelConfig, QuantizationConfig, read_config, read_generation_config
 from bellevl.errors import BellevlError
 
-from .. import preflight, session
-from ..preflight import readable_bytes
+from ..running import preflight, session
+from ..running.preflight import readable_bytes
 from ..screen.clean import clean_line, json_line, typed_text
 from ..screen.render import Renderer
 from ..screen.table import table_lines

@@ -21,7 +21,7 @@ from bellevl.config import read_config
 from bellevl.errors import CheckpointError, HubError
 
 from ..exits import INTERRUPTED, LeaveError
-from ..preflight import readable_bytes
+from ..running.preflight import readable_bytes
 from ..screen.clean import clean_line, typed_text
 from ..screen.render import Renderer
 from ..settings import UNFINISHED, config_value, models_folder
@@ -249,7 +249,7 @@ def _say_next(target: Path, renderer: Renderer) -> None:
     """The command that comes next: int4 for a large float model, a question for the rest."""
     from bellevl.sizes import weight_bytes
 
-    from ..preflight import SMALL
+    from ..running.preflight import SMALL
 
     config, quantization = read_config(target)
     if quantization is None and weight_bytes(config, None) > SMALL:

@@ -12,7 +12,7 @@ from bellevl.sizes import weight_bytes
 
 from .. import guard
 from ..exits import INTERRUPTED, LeaveError
-from ..preflight import readable_bytes
+from ..running.preflight import readable_bytes
 from ..screen.clean import clean_line, typed_text
 from ..screen.render import Renderer
 from ..words import say

@@ -12,11 +12,11 @@ from bellevl.sizes import block_linears, cache_bytes, count_parameters, weight_b
 
 from .. import guard
 from ..options import ModelOptions
-from ..preflight import readable_bytes
+from ..running.preflight import readable_bytes
+from ..running.session import Plan, plan
 from ..screen.clean import clean_line, json_line, typed_text
 from ..screen.render import Renderer
 from ..screen.table import table_lines
-from ..session import Plan, plan
 from ..settings import best_device
 from ..words import reason as phrase
 from ..words import say

@@ -17,7 +17,7 @@ from pathlib import Path
 from bellevl.config import is_file, read_config, read_json
 from bellevl.errors import CheckpointError
 
-from ..preflight import readable_bytes
+from ..running.preflight import readable_bytes
 from ..screen.clean import clean_line, json_line, typed_text
 from ..screen.render import Renderer
 from ..screen.table import table_lines

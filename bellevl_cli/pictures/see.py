@@ -9,10 +9,10 @@ from typing import Any
 from bellevl.errors import CheckpointError, PictureError
 
 from ..options import ModelOptions
+from ..running.session import plan
 from ..screen.clean import clean_line, json_line, typed_text
 from ..screen.render import Renderer
 from ..screen.table import table_lines
-from ..session import plan
 from ..words import say
 from . import told
 from .asked import AskedPicture

@@ -29,7 +29,7 @@ def stats_line(
 
     The first token's time begins with the question: looking at the picture is part of it.
     """
-    from ..preflight import readable_bytes
+    from ..running.preflight import readable_bytes
 
     parts = []
     if load_seconds is not None:

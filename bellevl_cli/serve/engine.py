@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bellevl.image import Picture, open_picture
 
-from ..session import Session
+from ..running.session import Session
 from ..words import say
 from .api_errors import ApiError
 from .requests import ChatRequest, StopFinder

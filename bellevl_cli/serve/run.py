@@ -14,10 +14,10 @@ from bellevl.errors import ServeError
 from .. import guard
 from ..exits import UsageError
 from ..options import ModelOptions
+from ..running.session import Plan, plan, window
+from ..running.starting import start
 from ..screen.clean import clean_line, typed_text
 from ..screen.render import Renderer
-from ..session import Plan, plan, window
-from ..starting import start
 from ..words import say
 from .guarding import Door
 

@@ -18,10 +18,10 @@ from bellevl.config import (
 )
 from bellevl.errors import OutOfMemoryError
 
+from ..options import ModelOptions
+from ..settings import ModelChoice, best_device, choose_device, choose_model, config_value
+from ..words import say
 from . import preflight, speeds
-from .options import ModelOptions
-from .settings import ModelChoice, best_device, choose_device, choose_model, config_value
-from .words import say
 
 if TYPE_CHECKING:
     from bellevl.chat import Piece

@@ -11,8 +11,8 @@ from bellevl.kernels import Choice, choose, probe
 from bellevl.model import BelleVL
 from bellevl.qlinear import Int4Linear
 
+from ..words import reason, say
 from .cpu_speed import slowdown
-from .words import reason, say
 
 #: Products that are slower than weights of 16 bits would be.
 SLOW = ("dequantize",)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from .settings import private_file, state_folder
+from ..settings import private_file, state_folder
 
 #: Before so many runs nothing is foretold; of each row the last RUNS are kept, of rows the last ROWS.
 ENOUGH, RUNS, ROWS = 3, 20, 30

@@ -15,9 +15,9 @@ from bellevl.config import ModelConfig, QuantizationConfig
 from bellevl.errors import OutOfMemoryError
 from bellevl.sizes import cache_bytes, count_parameters, weight_bytes
 
+from ..screen.clean import clean_line
+from ..words import say
 from .memory_users import largest_user
-from .screen.clean import clean_line
-from .words import say
 
 #: Activations, the allocator's rounding and what else is not counted, as a part of the counted.
 MARGIN = 0.08

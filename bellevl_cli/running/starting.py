@@ -7,14 +7,15 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import speeds, typeahead
-from .options import SamplingOptions
+from ..options import SamplingOptions
+from ..screen import typeahead
+from ..screen.look import stats_wanted
+from ..screen.render import Renderer
+from ..screen.stats import stats_line
+from ..words import say
+from . import speeds
 from .preflight import Memory, is_small, peak_memory, readable_bytes
-from .screen.look import stats_wanted
-from .screen.render import Renderer
-from .screen.stats import stats_line
 from .session import Plan, Session, load
-from .words import say
 
 if TYPE_CHECKING:
     from bellevl.chat import Piece

@@ -18,8 +18,8 @@ from bellevl.chat import Chat, Piece
 from bellevl.errors import OutOfMemoryError
 from bellevl.prompt import Turn
 
+from ..exits import is_out_of_memory
 from . import speeds
-from .exits import is_out_of_memory
 from .preflight import free_memory, readable_bytes
 
 #: Tokens of the prompt at a time when they did not fit all at once. A picture is 258.
