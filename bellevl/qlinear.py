@@ -45,7 +45,9 @@ class Int4Linear(nn.Module):
         self.register_buffer("qweight", torch.zeros((in_features // 8, out_features), dtype=torch.int32))
         self.register_buffer("qzeros", torch.zeros((groups, out_features // 8), dtype=torch.int32))
         self.register_buffer("scales", torch.zeros((groups, out_features), dtype=torch.float16))
-        self.register_buffer("g_idx", packing.plain_groups(in_features, quantization.group_size))
+        self.register_buffer("g_idx", torch.zeros(in_features, dtype=torch.int32))
+        if not self.g_idx.is_meta:  # nothing is computed there: torch would load its compiler for that
+            self.g_idx = packing.plain_groups(in_features, quantization.group_size)
         self.register_buffer("bias", torch.zeros(out_features, dtype=torch.float16))
         self.choice: kernels.Choice | None = None
         self._product: kernels.Product | None = None

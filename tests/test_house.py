@@ -145,6 +145,16 @@ def test_importing_the_library_costs_nothing() -> None:
     assert "torch" in loaded_by("import bellevl\nbellevl.BelleVL")
 
 
+def test_an_answer_does_not_load_the_compiler() -> None:
+    """Loading the embedded model and answering leave torch's compiler alone: sympy comes with it, and a second."""
+    code = (
+        "import bellevl\nfrom bellevl.nano import folder\n"
+        "chat = bellevl.Chat(bellevl.load_model(folder()), bellevl.load_tokenizer(folder()))\n"
+        "assert ''.join(chat.ask('图里有什么', 'examples/cat.png', max_tokens=4))"
+    )
+    assert "sympy" not in loaded_by(code)
+
+
 def test_no_module_runs_remote_code() -> None:
     """Nobody asks for code out of a model folder, and every pickle is read as weights only."""
     for path in modules():

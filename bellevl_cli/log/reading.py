@@ -13,15 +13,12 @@ import sqlite3
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bellevl.errors import LogError
 from bellevl.picture_files import nearest_name
 
 from .records import Found, StoredThread, StoredTurn, ThreadLine
-
-if TYPE_CHECKING:
-    from .store import KeptLog
 
 #: The folder of pictures' copies, inside the log's own.
 COPIES = "pictures"
@@ -146,12 +143,6 @@ def _bring_index_up_to_date(connection: sqlite3.Connection) -> bool:
         connection.execute("ROLLBACK")
         return False
     return True
-
-
-def forget_words(log: KeptLog, turn: int) -> None:
-    """Takes a turn out of the index, if it is in one."""
-    if has_index(log.connection):
-        log._run("DELETE FROM words WHERE rowid = ?", turn)
 
 
 def has_index(connection: sqlite3.Connection) -> bool:

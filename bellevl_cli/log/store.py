@@ -224,7 +224,8 @@ class KeptLog(Log):
 
     def drop_last(self, thread: str) -> None:
         if (row := self._last(thread)) is not None:
-            reading.forget_words(self, row)
+            if reading.has_index(self.connection):
+                self._run("DELETE FROM words WHERE rowid = ?", row)
             self._run("DELETE FROM turns WHERE id = ?", row)
 
     def name(self, thread: str, name: str) -> None:
