@@ -84,6 +84,8 @@ class Chat:
         self.finish_reason: str | None = None
         #: tokens of the prompt that go through the model at a time; None: all. Fewer take less memory.
         self.chunk: int | None = None
+        #: the form of the KV cache: "float", or "int8" in half the memory
+        self.kv = "float"
         self._features: Tensor | None = None
         self._further: tuple[Picture, ...] = ()
         self._answer_ids: list[int] | None = None
@@ -245,7 +247,7 @@ class Chat:
             meter.saw()
             for token in generate(
                 self.model, [*prompt.ids, *begun], features, sampling=settings, stop_ids=self.stop_ids, stop=stop,
-                constraint=constraint, chunk=self.chunk,
+                constraint=constraint, chunk=self.chunk, kv=self.kv,
             ):  # fmt: skip
                 meter.counted()
                 reason = token.finish_reason or "interrupted"

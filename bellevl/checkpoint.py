@@ -10,6 +10,8 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from .config import ModelConfig, QuantizationConfig, is_file, read_config, read_generation_config, read_json
 from .errors import CheckpointError, DeviceError
 from .model import BelleVL
-from .qlinear import Int4Linear
+from .qlinear import Int4Linear, as_stored
 from .sizes import count_parameters
 
 #: The index and, without one, the files; a folder that has both forms is read in the first.
@@ -31,6 +33,9 @@ FORMS = (
 
 #: Tables that old checkpoints carry and that are recomputed.
 IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias|attn\.bias)$")
+
+#: How the names of the vision encoder's modules begin.
+VISION = ["transformer", "visual"]
 
 #: Below this many bytes in float32, a model on the CPU runs in float32: bf16 gains nothing and costs digits.
 SMALL = 1 << 30
@@ -75,7 +80,7 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
     ) -> None:
         self.folder = folder
         self.config = config
-        self.quantization = quantization
+        self._declared = quantization
         self._where = where
         self._shards: dict[str, Shard] = {}
         self._stack = ExitStack()
@@ -92,6 +97,14 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
             checkpoint.close()
             raise
         return checkpoint
+
+    @cached_property
+    def quantization(self) -> QuantizationConfig | None:
+        """How the linears of the language model are stored; None: float.
+
+        The words have the last word: who loads v1 with transformers (optimum) and saves it writes v2 under v1's name.
+        """
+        return _as_stored(self, self._declared)
 
     def close(self) -> None:
         """Lets go of the shards."""
@@ -140,30 +153,46 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         return self._shards[name]
 
 
+def _as_stored(checkpoint: Checkpoint, declared: QuantizationConfig | None) -> QuantizationConfig | None:
+    """What is declared, with the version that the words of a small layer show. Damaged ones show nothing: whoever reads
+    on will say what is wrong."""
+    names = [f"transformer.h.0.attn.c_proj.{part}" for part in ("qweight", "qzeros")]
+    if declared is None or not all(name in checkpoint for name in names):
+        return declared
+    try:
+        return as_stored(declared, *map(checkpoint.read, names))
+    except (CheckpointError, RuntimeError):
+        return declared
+
+
 def load_model(
     folder: str | Path,
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
     progress: Callable[[float], object] | None = None,
+    *,
+    vision_device: str | torch.device | None = None,
 ) -> BelleVL:
     """The model in `folder`, float or int4, whichever it holds, in eval mode. `progress` hears how much of it has been
-    read, from 0 to 1.
+    read, from 0 to 1. `vision_device`: a place of its own for the vision encoder, whose features then travel.
 
     `dtype` None: bfloat16 (float16 on GPUs without it), float32 for a small model on the CPU. Parameters of a float
     model ask for gradients, as in a new one; those of an int4 model do not.
     Raises CheckpointError for a folder that is missing, damaged or not of the family; DeviceError.
     """
     target = check_device(device)
+    apart = None if vision_device is None else check_device(vision_device)
     with Checkpoint.open(folder) as checkpoint:
         with torch.device("meta"):
             model = BelleVL(checkpoint.config, checkpoint.quantization)
         check_tensors(model, checkpoint)
         generation = read_generation_config(folder)
-        dtype = dtype or default_dtype(checkpoint.config, target)
+        places = Places.of(checkpoint.config, target, apart, dtype)
         total, read = max(sum(tensor.nbytes for tensor in model.state_dict().values()), 1), 0
         for name, module in model.named_modules():
             read += sum(tensor.nbytes for _, tensor in _own_tensors(module))
-            _load_module(name, module, checkpoint, dtype, target)
+            device, computed_in = places.of_module(name)
+            _load_module(name, module, checkpoint, computed_in, device)
             if progress is not None:
                 progress(min(read / total, 1.0))
     if checkpoint.config.tie_word_embeddings:
@@ -171,8 +200,32 @@ def load_model(
     if checkpoint.quantization is not None:
         # int4 products have no backward pass: outside no_grad every layer would be expanded and kept for one
         model.requires_grad_(False)
-    model.folder, model.generation = Path(folder), generation
+    model.folder, model.generation, model.vision_place = Path(folder), generation, places.vision
     return model.eval()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Device and dtype of a model's weights; `vision` None: the vision encoder is with the language model."""
+
+    language: tuple[torch.device, torch.dtype]
+    vision: tuple[torch.device, torch.dtype] | None = None
+
+    @classmethod
+    def of(
+        cls, config: ModelConfig, device: torch.device, vision: torch.device | None, dtype: torch.dtype | None
+    ) -> Places:
+        """`vision`: the vision encoder's device, None where nobody said; each device's own dtype unless one is said."""
+        language = (device, dtype or default_dtype(config, device))
+        if vision is None or vision == device or config.visual is None:
+            return cls(language)
+        return cls(language, (vision, dtype or default_dtype(config, vision)))
+
+    def of_module(self, name: str) -> tuple[torch.device, torch.dtype]:
+        """Where the module called `name` goes, and in what."""
+        if self.vision is not None and name.split(".")[:2] == VISION:
+            return self.vision
+        return self.language
 
 
 def load_part(

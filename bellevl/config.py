@@ -33,6 +33,9 @@ LARGEST = {
 }
 
 
+#: How a cache may keep keys and values: as they are computed, or a byte each (cache.py).
+KV_FORMS = ("float", "int8")
+
 #: What the type of the weights is called, by the family and by later writers.
 DTYPE_KEYS = ("torch_dtype", "dtype")
 
@@ -331,8 +334,12 @@ def parse_quantization(raw: dict[str, Any], path: Path) -> QuantizationConfig:
 
     if raw.get("quant_method", "gptq") != "gptq":
         raise refuse("quant_method", "not gptq")
-    if raw.get("bits", 4) != 4:
-        raise refuse("bits", "not 4")
+    bits = raw.get("bits", 4)
+    if bits not in (4, 8) or isinstance(bits, bool | float):
+        raise refuse("bits", "not 4 or 8")
+    for name in ("lm_head", "dynamic"):  # settings of gptqmodel that change single layers
+        if raw.get(name):
+            raise refuse(name, "not supported: all layers of the blocks are quantized alike, and only they")
     version = raw.get("checkpoint_format", raw.get("format", "gptq"))
     if version not in ("gptq", "gptq_v2"):
         raise refuse("checkpoint_format", "not gptq or gptq_v2")
@@ -341,6 +348,7 @@ def parse_quantization(raw: dict[str, Any], path: Path) -> QuantizationConfig:
     if not whole or not (group_size == -1 or 8 <= group_size <= LARGEST["intermediate_size"]):
         raise refuse("group_size", "not -1 or a whole number of at least 8")
     return QuantizationConfig(
+        bits=bits,
         group_size=group_size,
         sym=fields.flag("sym", True),
         desc_act=fields.flag("desc_act", False),

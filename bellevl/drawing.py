@@ -46,16 +46,18 @@ def draw_boxes(image: Image.Image, boxes: Iterable[Box]) -> Image.Image:
     return draw_marked(image, [Marked(b.label, n, b.pixels(width, height)) for n, b in enumerate(boxes, start=1)])
 
 
-def draw_marked(image: Image.Image, boxes: Sequence[Marked]) -> Image.Image:
-    """A copy of `image` with `boxes`: first all frames, then the labels over them."""
+def draw_marked(image: Image.Image, boxes: Sequence[Marked], line: int | None = None) -> Image.Image:
+    """A copy of `image` with `boxes`: first all frames, `line` pixels wide (None: as suits its size), then the labels
+    over them."""
     drawn = image.convert("RGB")
     if drawn is image:
         drawn = image.copy()
     draw = ImageDraw.Draw(drawn)
     side = (drawn.width * drawn.height) ** 0.5
     colours = colours_of([box.label for box in boxes])
+    width = line or max(round(side / 250), 2)
     for box in boxes:
-        draw.rectangle(_edges(box.corners, drawn.size), outline=colours[box.label], width=max(round(side / 250), 2))
+        draw.rectangle(_edges(box.corners, drawn.size), outline=colours[box.label], width=width)
     font = font_of(max(round(side / 32), 12))
     taken: list[Corners] = []
     for box in boxes:

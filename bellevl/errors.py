@@ -195,15 +195,18 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "the same command with HF_HUB_OFFLINE=0 in front of it",
     ),
     "pull.endpoint": ("{endpoint} is no address of a hub", "write one that begins with https://"),
-    "pull.modelscope": (
-        "this program does not download from ModelScope itself",
-        "pip install modelscope, modelscope download --model {repo} --local_dir DIR, then bellevl verify --model DIR",
+    "pull.source": (
+        "{source} is not a hub this program knows",
+        "use --from hf or --from modelscope, with --endpoint for a mirror",
     ),
-    "pull.source": ("{source} is not a hub this program knows", "use --from hf, with --endpoint for a mirror of it"),
     "pull.name": ("{repo} is not the name of a repository", "write it as OWNER/NAME, as in {example}"),
     "pull.repo": (
         "there is no repository {repo} at {host}, or it is private",
         "check the name; for a private one put a token into HF_TOKEN",
+    ),
+    "pull.public": (
+        "{host} has no public repository {repo} with a revision {revision}",
+        "check the names; what is not public cannot be downloaded from there",
     ),
     "pull.gated": (
         "{repo} is given out only to those who accepted its terms",

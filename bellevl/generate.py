@@ -9,11 +9,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .cache import KVCache
+from .cache import KVCache, new_cache
+from .choosing import choose, keep_allowed
 from .layers import Interrupted as Interrupted
 from .layers import ntk_alpha
 from .model import BelleVL
-from .sampling import Sampling, choose, keep_allowed
+from .sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,17 @@ def generate(
     stop: Callable[[], bool] | None = None,
     chunk: int | None = None,
     constraint: Constraint | None = None,
+    kv: str = "float",
 ) -> Iterator[Token]:
     """New tokens of one conversation. The last one carries the reason; a stop token is yielded too.
 
     `stop` is asked between tokens and between blocks; once true the iterator ends, or raises Interrupted where that was
     inside of the model. `chunk`: tokens of the prompt that go through the model at a time (None: all). `constraint`
-    says which tokens may come.
+    says which tokens may come. `kv` is the form of the cache, one of KV_FORMS.
     """
     ids = torch.tensor([input_ids], device=model.device)
-    cache = KVCache(model.config, len(input_ids) + sampling.max_tokens, dtype=model.dtype, device=model.device)
+    capacity = len(input_ids) + sampling.max_tokens
+    cache = new_cache(kv, model.config, capacity, dtype=model.dtype, device=model.device)
     generator = _generator(model, sampling)
     logits = prefill(model, ids, cache, image_features, chunk=chunk, stop=stop)
     for left in range(sampling.max_tokens - 1, -1, -1):

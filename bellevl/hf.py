@@ -7,14 +7,14 @@
 
 The modules are those of `BelleVL`, so a checkpoint loads by its own names and `save_pretrained` writes them. Float
 folders go through transformers' loader (device_map, bitsandbytes, PEFT), int4 folders through `load_model`: neither
-optimum nor gptqmodel is asked for. Python files in a model folder are never imported. As in the published code,
-`position_ids` change nothing: a token's position is its index. Nothing else in bellevl imports transformers.
+optimum nor gptqmodel is asked for, unless `quantization_config=GPTQConfig(bits=4)` asks for their layers. Python files
+in a model folder are never imported. As in the published code, `position_ids` change nothing: a token's position is
+its index. Nothing else in bellevl imports transformers.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import shutil
 from collections.abc import Callable
 from dataclasses import MISSING, fields
@@ -140,8 +140,9 @@ class Core(BelleVL):
         """[B, T, C] -> [B, T, C]"""
         if self.states is not None:
             self.states.append(x)
-        call = block if self.recompute is None else functools.partial(self.recompute, block)
-        return call(x, rotary, mask, cache)
+        if self.recompute is not None:
+            return self.recompute(block, x, rotary, mask, cache)
+        return block(x, rotary=rotary, mask=mask, cache=cache)  # by name: who calibrates records them by name
 
 
 class QWenLMHeadModel(PreTrainedModel, GenerationMixin):
@@ -190,7 +191,9 @@ class QWenLMHeadModel(PreTrainedModel, GenerationMixin):
             config, options = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **options)
             options |= hub
         if config.gptq or (Path(name) / "quantize_config.json").is_file():
-            return cls._load_int4(Path(name), config, dtype, options)
+            if getattr(options.get("quantization_config"), "quant_method", None) != "gptq":
+                return cls._load_int4(Path(name), config, dtype, options)
+            config = _for_transformers(config, Path(name))
         wants_info = options.pop("output_loading_info", False)
         model, info = super().from_pretrained(name, *args, config=config, output_loading_info=True, **options)
         if missing := sorted(info["missing_keys"]):
@@ -198,6 +201,13 @@ class QWenLMHeadModel(PreTrainedModel, GenerationMixin):
         if config.visual:
             model.transformer.visual.attn_pool.pos_embed.requires_grad_(False)  # a table, which loading forgets
         return (model, info) if wants_info else model
+
+    @classmethod
+    def _from_config(cls, config: QWenConfig, **options: Any) -> Any:
+        """A new model of float layers, as everywhere in transformers; gptqmodel puts its own layers in their place."""
+        config = copy.deepcopy(config)
+        config.gptq = None
+        return super()._from_config(config, **options)
 
     @classmethod
     def _load_int4(cls, folder: Path, config: QWenConfig, dtype: Any, options: dict[str, Any]) -> QWenLMHeadModel:
@@ -209,7 +219,7 @@ class QWenLMHeadModel(PreTrainedModel, GenerationMixin):
         if unmet:
             raise ValueError(f"an int4 folder is loaded without {', '.join(sorted(unmet))}")
         config = copy.deepcopy(config)
-        config.gptq = config.gptq or {"quant_method": "gptq", **read_json(folder / "quantize_config.json")}
+        config.gptq = _gptq_settings(config, folder)
         with torch.device("meta"):
             model = cls(config)
         dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
@@ -317,6 +327,19 @@ class QWenLMHeadModel(PreTrainedModel, GenerationMixin):
         tokens = (input_ids if embeds is None else embeds).shape[1]
         model_kwargs.setdefault("alpha", ntk_alpha(tokens, self.config.seq_length))
         return super()._prefill(input_ids, generation_config, model_kwargs, **options)
+
+
+def _for_transformers(config: QWenConfig, folder: Path) -> QWenConfig:
+    """The same configuration with the GPTQ settings where transformers' own quantizer (optimum, gptqmodel) looks."""
+    config = copy.deepcopy(config)
+    config.quantization_config = _gptq_settings(config, folder)
+    config.gptq = None
+    return config
+
+
+def _gptq_settings(config: QWenConfig, folder: Path) -> dict[str, Any]:
+    """From config.json or, in older folders, from quantize_config.json."""
+    return config.gptq or {"quant_method": "gptq", **read_json(folder / "quantize_config.json")}
 
 
 def _one_device(device_map: Any) -> torch.device:

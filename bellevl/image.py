@@ -332,7 +332,10 @@ _STEPS: tuple[tuple[str, Callable[[Image.Image], Image.Image]], ...] = (
 
 
 def _draft(image: Image.Image) -> bool:
-    """Has a very large JPEG decoded at half size or less, which takes a quarter of the memory or less."""
+    """Has a very large JPEG decoded at half size or less, which takes a quarter of the memory or less.
+
+    Of a progressive JPEG libjpeg keeps all coefficients besides, 3 bytes a pixel at 4:2:0, whatever size is asked for.
+    """
     width, height = image.size
     if image.format not in ("JPEG", "MPO") or width * height <= DRAFT_ABOVE:
         return False

@@ -26,6 +26,7 @@ Knows tensors, not modules, files or configurations.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,7 +61,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Int4Weight:
-    """One layer's words: qweight int32 [I/8, O], zeros uint8 [G, O], scales [G, O].
+    """One layer's words: qweight int32 [I * bits / 32, O], zeros uint8 [G, O], scales [G, O].
 
     Inputs stand in group order; `order` [I] tells where they come from (None: as they are). `g_idx` is set only where
     groups have different sizes and no order helps.
@@ -71,10 +72,11 @@ class Int4Weight:
     scales: Tensor
     order: Tensor | None = None
     g_idx: Tensor | None = None
+    bits: int = 4
 
     @property
     def in_features(self) -> int:
-        return self.qweight.shape[0] * 8
+        return self.qweight.shape[0] * (32 // self.bits)
 
     @property
     def out_features(self) -> int:
@@ -86,15 +88,15 @@ class Int4Weight:
         return None if self.g_idx is not None else self.in_features // self.scales.shape[0]
 
     @classmethod
-    def from_words(cls, qweight: Tensor, zeros: Tensor, scales: Tensor, g_idx: Tensor) -> Int4Weight:
+    def from_words(cls, qweight: Tensor, zeros: Tensor, scales: Tensor, g_idx: Tensor, bits: int = 4) -> Int4Weight:
         """Brings the inputs of an act-order layer into group order where that is possible."""
         try:
             order = packing.input_order(g_idx, scales.shape[0])
         except ValueError:
-            return cls(qweight, zeros, scales, g_idx=g_idx.long())
+            return cls(qweight, zeros, scales, g_idx=g_idx.long(), bits=bits)
         if order is not None:
-            qweight = packing.pack_rows(packing.unpack_rows(qweight)[order])
-        return cls(qweight, zeros, scales, order=order)
+            qweight = packing.pack_rows(packing.unpack_rows(qweight, bits)[order], bits)
+        return cls(qweight, zeros, scales, order=order, bits=bits)
 
     def dequantize(self, dtype: torch.dtype) -> Tensor:
         """[O, I] with the inputs where the layer has them."""
@@ -127,6 +129,7 @@ def choose(
     in_features: int = 5120,
     out_features: int = 13_696,
     group_size: int | None = 128,
+    bits: int = 4,
 ) -> Choice:
     """The product for a layer of this size in a model of `dtype` on `device`; the default size is the 14B's.
 
@@ -134,7 +137,10 @@ def choose(
     """
     # Half precision has no fast product on the CPU, and float32 holds its every value.
     exact = torch.float32 if device.type == "cpu" and dtype == torch.float16 else dtype
-    why_not = _why_no_int4pack(device, dtype, in_features, out_features, group_size)
+    if bits == 4:
+        why_not = _why_no_int4pack(device, dtype, in_features, out_features, group_size)
+    else:
+        why_not = f"torch has no product of {bits} bit weights in groups"
     if why_not is None:
         return Choice("int4pack", f"torch's int4 product on {device.type}, bfloat16 activations", dtype)
     small = in_features * out_features <= DENSE_WEIGHTS
@@ -176,7 +182,7 @@ class Dequantize:
 
     def __init__(self, weight: Int4Weight, dtype: torch.dtype) -> None:
         scales = weight.scales.to(dtype)
-        self._words = Int4Weight(weight.qweight, weight.zeros, scales, weight.order, weight.g_idx)
+        self._words = dataclasses.replace(weight, scales=scales)
         self._dtype = dtype
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -355,7 +361,7 @@ def _pack_cpu(qweight: Tensor, block: int | None) -> Tensor:
 
 def _expand(words: Int4Weight, piece: slice, dtype: torch.dtype) -> Tensor:
     """Weights [I, outputs of `piece`] in group order."""
-    codes = packing.unpack_rows(words.qweight[:, piece])
+    codes = packing.unpack_rows(words.qweight[:, piece], words.bits)
     return packing.dequantize(codes, words.scales[:, piece].to(dtype), words.zeros[:, piece], words.g_idx)
 
 

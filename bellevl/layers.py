@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,8 @@ class RMSNorm(nn.Module):
         return x32.to(x.dtype) * self.weight
 
 
-class Rotary(NamedTuple):
+@dataclass(frozen=True)
+class Rotary:
     """Cosine and sine tables [B or 1, 1, T, D] in float32, and the log-n factor of each query [1, 1, T, 1] or None."""
 
     cos: Tensor

@@ -26,11 +26,19 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig, linear: LinearFactory) -> None:
         super().__init__()
-        self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.wte = embedding(config.vocab_size, config.hidden_size)
         self.h = nn.ModuleList(Block(config, i, linear) for i in range(config.num_hidden_layers))
         self.ln_f = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
         if config.visual is not None:
             self.visual = VisionTransformer(config.visual)
+
+
+def embedding(count: int, width: int) -> nn.Embedding:
+    """A table of `count` rows. On the meta device nothing is drawn: torch loads its compiler for that, 1.3 s."""
+    table = nn.Embedding(count, width, _weight=torch.empty((count, width)))
+    if not table.weight.is_meta:
+        table.reset_parameters()
+    return table
 
 
 class BelleVL(nn.Module):
@@ -43,6 +51,8 @@ class BelleVL(nn.Module):
         #: the checkpoint's folder and its defaults for sampling; load_model fills them in
         self.folder = Path("memory")
         self.generation = GenerationConfig()
+        #: where the vision encoder is and what it computes in, if not with the language model; load_model fills it in
+        self.vision_place: tuple[torch.device, torch.dtype] | None = None
         self.transformer = Transformer(config, linear_factory(quantization))
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
@@ -55,8 +65,13 @@ class BelleVL(nn.Module):
         return self.transformer.wte.weight.device
 
     def encode_images(self, pixels: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
-        """Preprocessed pictures [N, 3, S, S] -> features [N, Q, C]. Raises Interrupted when `stop()` is true."""
-        return self.transformer.visual(pixels.to(self.device, self.dtype), stop)
+        """Preprocessed pictures [N, 3, S, S] -> features [N, Q, C], where the language model is.
+
+        Raises Interrupted when `stop()` is true.
+        """
+        device, dtype = self.vision_place or (self.device, self.dtype)
+        features = self.transformer.visual(pixels.to(device, dtype), stop)
+        return features if self.vision_place is None else features.to(self.device, self.dtype)
 
     def forward(
         self,

@@ -54,6 +54,19 @@ def pack_zeros(zeros: Tensor, zero_offset: int, bits: int = 4) -> Tensor:
     return pack_rows(stored.to(torch.uint8).T, bits).T.contiguous()
 
 
+def keeps_zeros(qweight: Tensor, qzeros: Tensor, sym: bool, bits: int = 4) -> bool:
+    """Whether words [I/8, O], [G, O/8] that call themselves v1 have their zeros stored as v2 has them.
+
+    A symmetric zero is 8 and nothing else. Otherwise: weights lie around 0, codes therefore around their zeros; read
+    in the wrong version all of them lie a whole step beside it.
+    """
+    if sym:
+        return bool((unpack_rows(qzeros, bits) == 2 ** (bits - 1)).all())
+    codes = unpack_rows(qweight, bits).float().mean().item()
+    v1, v2 = (abs(codes - unpack_zeros(qzeros, offset, bits).float().mean().item()) for offset in (1, 0))
+    return v1 > 0.75 and v2 < 0.25
+
+
 def plain_groups(in_features: int, group_size: int) -> Tensor:
     """g_idx int32 [I] without act order: input i belongs to group i // group_size (-1: one group)."""
     size = in_features if group_size == -1 else group_size

@@ -1,4 +1,4 @@
-"""Int4Linear: a linear layer whose weight is int4 words.
+"""Int4Linear: a linear layer whose weight is int4 words (or, where the checkpoint says so, words of 8 bits).
 
 Its buffers have the names and shapes of the checkpoint. `prepare` checks them once and hands them to a product of
 `kernels`; from then on the layer holds what that product needs and nothing else. Knows no file.
@@ -7,6 +7,7 @@ Its buffers have the names and shapes of the checkpoint. `prepare` checks them o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,10 @@ from .errors import CheckpointError
 
 
 class Int4Linear(nn.Module):
-    """[..., in_features] -> [..., out_features] with 4-bit weights.
+    """[..., in_features] -> [..., out_features] with weights of 4 bits, or 8.
 
-    qweight int32 [I/8, O], qzeros int32 [G, O/8], scales float16 [G, O], g_idx int32 [I], bias float16 [O].
+    qweight int32 [I/8, O], qzeros int32 [G, O/8] (8 bits: I/4 and O/4), scales float16 [G, O], g_idx int32 [I],
+    bias float16 [O].
     A bias buffer is always there, because AutoGPTQ writes one for every layer; `bias` False: a file may lack it.
     """
 
@@ -41,9 +43,9 @@ class Int4Linear(nn.Module):
         self.quantization = quantization
         #: Tensors that a checkpoint may leave out.
         self.optional = ("g_idx",) if bias else ("g_idx", "bias")
-        groups = packing.group_count(in_features, quantization.group_size)
-        self.register_buffer("qweight", torch.zeros((in_features // 8, out_features), dtype=torch.int32))
-        self.register_buffer("qzeros", torch.zeros((groups, out_features // 8), dtype=torch.int32))
+        groups, per_word = packing.group_count(in_features, quantization.group_size), 32 // quantization.bits
+        self.register_buffer("qweight", torch.zeros((in_features // per_word, out_features), dtype=torch.int32))
+        self.register_buffer("qzeros", torch.zeros((groups, out_features // per_word), dtype=torch.int32))
         self.register_buffer("scales", torch.zeros((groups, out_features), dtype=torch.float16))
         self.register_buffer("g_idx", torch.zeros(in_features, dtype=torch.int32))
         if not self.g_idx.is_meta:  # nothing is computed there: torch would load its compiler for that
@@ -57,11 +59,12 @@ class Int4Linear(nn.Module):
         """Rounds a float weight [O, I] to the nearest point of the grid that its groups' extremes span."""
         layer = cls(weight.shape[1], weight.shape[0], quantization, bias is not None)
         layer.g_idx = layer.g_idx.to(weight.device)
-        scales, zeros = _nearest_grid(weight.float(), layer.g_idx.long(), quantization.sym)
+        bits, top = quantization.bits, 2**quantization.bits - 1
+        scales, zeros = _nearest_grid(weight.float(), layer.g_idx.long(), quantization.sym, top)
         groups = layer.g_idx.long()
-        codes = (weight.float().T / scales[groups] + zeros[groups]).round_().clamp_(0, 15).to(torch.uint8)
-        layer.qweight = packing.pack_rows(codes)
-        layer.qzeros = packing.pack_zeros(zeros, quantization.zero_offset)
+        codes = (weight.float().T / scales[groups] + zeros[groups]).round_().clamp_(0, top).to(torch.uint8)
+        layer.qweight = packing.pack_rows(codes, bits)
+        layer.qzeros = packing.pack_zeros(zeros, quantization.zero_offset, bits)
         layer.scales = scales.half()
         layer.bias = torch.zeros_like(layer.scales[0]) if bias is None else bias.half()
         return layer
@@ -79,9 +82,10 @@ class Int4Linear(nn.Module):
         """
         if self._product is not None:
             return
-        weight = kernels.Int4Weight.from_words(*self._checked(name))
+        bits = self.quantization.bits
+        weight = kernels.Int4Weight.from_words(*self._checked(name), bits=bits)
         self.choice = kernels.choose(
-            weight.qweight.device, dtype, self.in_features, self.out_features, weight.group_size
+            weight.qweight.device, dtype, self.in_features, self.out_features, weight.group_size, bits
         )
         self._product = kernels.build(self.choice, weight)
         self._like = torch.empty(0, dtype=dtype, device=weight.qweight.device)
@@ -96,7 +100,8 @@ class Int4Linear(nn.Module):
         if self._product is not None:
             return self._product.weight()
         qweight, zeros, scales, g_idx = self._checked("an int4 layer")
-        weight = packing.dequantize(packing.unpack_rows(qweight), scales.float(), zeros, g_idx.long())
+        codes = packing.unpack_rows(qweight, self.quantization.bits)
+        weight = packing.dequantize(codes, scales.float(), zeros, g_idx.long())
         return weight.T.contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,9 +128,9 @@ class Int4Linear(nn.Module):
 
     def _checked(self, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """qweight, zeros [G, O], scales, g_idx, or a CheckpointError that says what does not fit."""
-        groups = packing.group_count(self.in_features, self.quantization.group_size)
-        _check(name, "qweight", self.qweight, (self.in_features // 8, self.out_features), torch.int32)
-        _check(name, "qzeros", self.qzeros, (groups, self.out_features // 8), torch.int32)
+        groups, bits = packing.group_count(self.in_features, self.quantization.group_size), self.quantization.bits
+        _check(name, "qweight", self.qweight, (self.in_features * bits // 32, self.out_features), torch.int32)
+        _check(name, "qzeros", self.qzeros, (groups, self.out_features * bits // 32), torch.int32)
         _check(name, "scales", self.scales, (groups, self.out_features))
         if not bool(self.scales.isfinite().all()):
             raise CheckpointError("model.not_finite", name=f"{name}.scales")
@@ -133,7 +138,7 @@ class Int4Linear(nn.Module):
             _check(name, "bias", self.bias, (self.out_features,))
             if not bool(self.bias.isfinite().all()):
                 raise CheckpointError("model.not_finite", name=f"{name}.bias")
-        zeros = packing.unpack_zeros(self.qzeros, self.quantization.zero_offset)
+        zeros = packing.unpack_zeros(self.qzeros, self.quantization.zero_offset, bits)
         return self.qweight, zeros, self.scales, self._checked_groups(name, groups)
 
     def _checked_groups(self, name: str, groups: int) -> Tensor:
@@ -148,6 +153,13 @@ class Int4Linear(nn.Module):
         return self.g_idx
 
 
+def as_stored(declared: QuantizationConfig, qweight: Tensor, qzeros: Tensor) -> QuantizationConfig:
+    """`declared`, or v2 where it says v1 and a layer's words are v2's."""
+    if declared.checkpoint_format != "gptq" or not packing.keeps_zeros(qweight, qzeros, declared.sym, declared.bits):
+        return declared
+    return replace(declared, checkpoint_format="gptq_v2")
+
+
 def _check(name: str, part: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> None:
     """Raises CheckpointError unless the tensor has this shape and dtype (None: any float)."""
     if tuple(tensor.shape) != shape:
@@ -159,8 +171,8 @@ def _check(name: str, part: str, tensor: Tensor, shape: tuple[int, ...], dtype: 
         raise CheckpointError("model.dtype", name=f"{name}.{part}", found=found, expected=expected)
 
 
-def _nearest_grid(weight: Tensor, g_idx: Tensor, sym: bool) -> tuple[Tensor, Tensor]:
-    """Scales and zeros [G, O] that span each group's extremes (and zero) with 16 points. Weight [O, I]."""
+def _nearest_grid(weight: Tensor, g_idx: Tensor, sym: bool, top: int) -> tuple[Tensor, Tensor]:
+    """Scales and zeros [G, O] that span each group's extremes (and zero) with codes 0 .. `top`. Weight [O, I]."""
     groups = int(g_idx.max()) + 1
     index = g_idx[:, None].expand(-1, weight.shape[0])
     low = weight.new_zeros((groups, weight.shape[0])).scatter_reduce_(0, index, weight.T, "amin")
@@ -169,7 +181,7 @@ def _nearest_grid(weight: Tensor, g_idx: Tensor, sym: bool) -> tuple[Tensor, Ten
         high = torch.maximum(high, -low)
         low = -high
     # Rounded to what is stored, and never 0: a group of zeros keeps code = zero.
-    scales = ((high - low) / 15).half().float()
+    scales = ((high - low) / top).half().float()
     scales = torch.where(scales > 0, scales, torch.ones_like(scales))
-    zeros = torch.full_like(scales, 8) if sym else (-low / scales).round_().clamp_(1, 15)
+    zeros = torch.full_like(scales, (top + 1) // 2) if sym else (-low / scales).round_().clamp_(1, top)
     return scales, zeros.to(torch.uint8)

@@ -23,11 +23,18 @@ class Session:
     """A loaded model and the dialogue about the latest picture.
 
     `model` is a folder, None the embedded model. `device` is "cpu", "cuda", "cuda:1" or "mps"; None: a GPU where torch
-    sees one. Raises CheckpointError, DeviceError and OutOfMemoryError when made.
+    sees one. `vision_device` "cpu" keeps the vision encoder out of a GPU's memory, `kv` "int8" halves the KV cache.
+    Raises CheckpointError, DeviceError and OutOfMemoryError when made.
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] | None = None, *, device: str | None = None, system: str | None = None
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        device: str | None = None,
+        system: str | None = None,
+        vision_device: str | None = None,
+        kv: str = "float",
     ) -> None:
         from .chat import Chat
         from .checkpoint import load_model
@@ -36,10 +43,11 @@ class Session:
 
         folder = embedded() if model is None else Path(model).expanduser()
         tokenizer = load_tokenizer(folder)
-        loaded = load_model(folder, device=device or _best_device())
+        loaded = load_model(folder, device=device or _best_device(), vision_device=vision_device)
         named: dict[str, Any] = {} if system is None else {"system": system}
         #: the dialogue itself: its turns and picture, retry, undo, clear
         self.chat: Chat = Chat(loaded, tokenizer, **named)
+        self.chat.kv = kv
 
     def ask(self, picture: ImageSource | None, question: str, **sampling: Any) -> Iterator[str]:
         """The answer in pieces of whole characters, while the model writes it.

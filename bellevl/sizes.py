@@ -41,25 +41,38 @@ def block_linears(config: ModelConfig) -> list[tuple[int, int]]:
 
 
 def weight_bytes(config: ModelConfig, quantization: QuantizationConfig | None, itemsize: int = 2) -> int:
-    """Bytes of all weights with floats of `itemsize` bytes. For int4 this is the size of the published tensors."""
+    """Bytes of all weights with floats of `itemsize` bytes. Packed, this is the size of the published tensors."""
     floats = count_parameters(config).total
     if quantization is None:
         return floats * itemsize
     linears = block_linears(config)
     floats -= config.num_hidden_layers * (sum(i * o for i, o in linears) + 3 * config.hidden_size)
-    packed = sum(_int4_bytes(i, o, quantization.group_size) for i, o in linears)
+    packed = sum(_packed_bytes(i, o, quantization.group_size, quantization.bits) for i, o in linears)
     return floats * itemsize + config.num_hidden_layers * packed
 
 
-def cache_bytes(config: ModelConfig, tokens: int, itemsize: int = 2) -> int:
-    """Bytes of keys and values of `tokens` tokens."""
-    return 2 * config.num_hidden_layers * config.hidden_size * tokens * itemsize
+def vision_bytes(config: ModelConfig, itemsize: int = 2) -> int:
+    """Bytes of the vision encoder's weights, which are floats in an int4 model, too."""
+    return count_parameters(config).vision * itemsize
 
 
-def _int4_bytes(inputs: int, outputs: int, group_size: int) -> int:
+def cache_bytes(config: ModelConfig, tokens: int, itemsize: int = 2, kv: str = "float") -> int:
+    """Bytes of keys and values of `tokens` tokens, computed with in `itemsize` bytes each.
+
+    As int8: a byte a number, a scale for each key and value of a head, and one block at a time expanded.
+    """
+    numbers = 2 * config.hidden_size * tokens  # of a block
+    if kv == "float":
+        return config.num_hidden_layers * numbers * itemsize
+    scales = 2 * config.num_attention_heads * tokens * itemsize
+    return config.num_hidden_layers * (numbers + scales) + numbers * itemsize
+
+
+def _packed_bytes(inputs: int, outputs: int, group_size: int, bits: int) -> int:
     """qweight, qzeros, scales (fp16), g_idx and bias (fp16) of one layer in AutoGPTQ's layout."""
     groups = 1 if group_size == -1 else -(-inputs // group_size)
-    return inputs * outputs // 2 + groups * outputs // 2 + groups * outputs * 2 + inputs * 4 + outputs * 2
+    words = (inputs + groups) * outputs * bits // 8
+    return words + groups * outputs * 2 + inputs * 4 + outputs * 2
 
 
 def _count_vision(visual: VisionConfig) -> int:

@@ -322,6 +322,19 @@ def test_int4_loads_and_answers_as_its_dequantized_self(folder: Path) -> None:
         torch.testing.assert_close(model(ids), plain(ids), atol=2e-4, rtol=0)
 
 
+def test_v2_words_under_the_name_of_v1(folder: Path) -> None:
+    """Zeros stored as they are in a file that calls itself v1, as transformers saves it, give the same model."""
+    expected = bellevl.load_model(int4_folder(folder), dtype=torch.float32)
+    tensors = load_file(folder / LANGUAGE)
+    for name in [n for n in tensors if n.endswith(".qzeros")]:
+        assert (tensors[name] == 0x77777777).all()
+        tensors[name] += 0x11111111
+    save_file(tensors, folder / LANGUAGE)
+    found = bellevl.load_model(folder, dtype=torch.float32)
+    for one, other in zip(found.transformer.h, expected.transformer.h, strict=True):
+        assert torch.equal(one.mlp.w2.dequantize(), other.mlp.w2.dequantize())
+
+
 def test_int4_models_ask_for_no_gradients(folder: Path) -> None:
     """Called outside no_grad an int4 model multiplies with its words; a float model can be trained as it is."""
     ids = torch.tensor([[1, 2, 3]])
@@ -344,6 +357,9 @@ def test_int4_with_nan_scales_is_refused(folder: Path) -> None:
     "change",
     [
         {"bits": 3},
+        {"bits": True},
+        {"lm_head": True},
+        {"dynamic": {"lm_head": {"bits": 8}}},
         {"quant_method": "awq"},
         {"checkpoint_format": "marlin"},
         {"group_size": 0},

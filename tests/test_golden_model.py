@@ -14,12 +14,13 @@ from torch import Tensor
 
 import bellevl
 from bellevl.cache import KVCache
+from bellevl.choosing import distribution, penalize
 from bellevl.config import ModelConfig, parse_config
 from bellevl.generate import generate, generate_batch, prefill
 from bellevl.layers import attend, resize_grid
 from bellevl.model import BelleVL
 from bellevl.resampler import sincos_grid
-from bellevl.sampling import Sampling, distribution, penalize
+from bellevl.sampling import Sampling
 
 GOLDEN = Path(__file__).parent / "golden" / "model"
 MANIFEST = json.loads((GOLDEN / "manifest.json").read_text(encoding="utf-8"))

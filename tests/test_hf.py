@@ -332,6 +332,14 @@ def test_int4_folder(int4_folder: Path, tmp_path: Path, settings: str) -> None:
     assert json.loads(model.config.to_json_string())["quantization_config"]["quant_method"] == "gptq"
 
 
+def test_model_from_an_int4_configuration_is_float(int4_folder: Path) -> None:
+    """A new model is of float layers whatever its configuration says: gptqmodel puts its own in their place."""
+    config = AutoConfig.from_pretrained(int4_folder)
+    model = AutoModelForCausalLM.from_config(config)
+    assert type(model.transformer.h[0].attn.c_attn) is nn.Linear
+    assert config.gptq["bits"] == 4
+
+
 def test_int4_options(int4_folder: Path, tmp_path: Path) -> None:
     """An int4 model takes flags, dtype and one device; what it cannot do is refused in a sentence."""
     load = AutoModelForCausalLM.from_pretrained

@@ -34,7 +34,8 @@ ROOMS: dict[str, set[str]] = {
     "picture_files": set(),
     "image": {"picture_files"},
     "sampling": set(),
-    "generate": {"model", "cache", "sampling", "prompt", "tokenizer", "layers"},
+    "choosing": {"sampling"},
+    "generate": {"model", "cache", "sampling", "choosing", "prompt", "tokenizer", "layers"},
     "chat": {"generate", "model", "sampling", "prompt", "tokenizer", "image", "cache"},
 }
 OPEN = {"errors", "config"}

@@ -11,10 +11,10 @@ import pytest
 import torch
 from vocabulary import real_tokenizer
 
+from bellevl.choosing import keep_allowed
 from bellevl.constraint import Constraint
 from bellevl.errors import PromptError
 from bellevl.json_grammar import DEAD, Automaton, build_automaton
-from bellevl.sampling import keep_allowed
 
 WIDE: dict[str, Any] = {
     "type": "object",

@@ -74,6 +74,17 @@ def test_versions_differ_only_in_stored_zeros(golden: Path) -> None:
         assert torch.equal(packing.unpack_zeros(one, first.zero_offset), packing.unpack_zeros(two, second.zero_offset))
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_version_is_known_by_its_words(golden: Path, variant: str) -> None:
+    """Every tool's words show whether zeros are stored as they are; so do the same words rewritten as the other one."""
+    tensors, quantization = read_variant(golden, variant)
+    words, stored = tensors[f"{LAYERS[0]}.qweight"], tensors[f"{LAYERS[0]}.qzeros"]
+    zeros = packing.unpack_zeros(stored, quantization.zero_offset)
+    for offset in (0, 1):
+        found = packing.keeps_zeros(words, packing.pack_zeros(zeros, offset), quantization.sym)
+        assert found == (offset == 0)
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_words_hold_every_value(bits: int) -> None:
     """Each value of `bits` bits survives in each place of a word, the sign bit's included."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,18 @@ from safetensors import safe_open
 
 from bellevl.config import ModelConfig, QuantizationConfig, VisionConfig, read_config
 from bellevl.errors import OutOfMemoryError
-from bellevl.sizes import cache_bytes, count_parameters, weight_bytes
-from bellevl_cli.running.preflight import Memory, check, estimate, free_memory, readable_bytes, total_memory
+from bellevl.sizes import cache_bytes, count_parameters, vision_bytes, weight_bytes
+from bellevl_cli.running.preflight import (
+    MARGIN,
+    Memory,
+    check,
+    estimate,
+    estimate_vision,
+    free_memory,
+    readable_bytes,
+    total_memory,
+    vision_apart,
+)
 
 
 def family(hidden: int, blocks: int, mlp: int, vocabulary: int) -> ModelConfig:
@@ -44,6 +55,22 @@ def test_bytes_of_the_published_int4_models() -> None:
     assert weight_bytes(QWEN, QuantizationConfig()) == 9_731_786_240
     assert weight_bytes(BELLE, QuantizationConfig()) == 13_645_712_896
     assert cache_bytes(BELLE, 1) == 819_200
+
+
+def test_bytes_of_an_int8_cache() -> None:
+    """The 14B's token takes 416,000 bytes as int8, scales included, and one block's 20,480 while it is expanded."""
+    assert cache_bytes(BELLE, 1, kv="int8") == 416_000 + 20_480
+    assert cache_bytes(BELLE, 2048, kv="int8") == 2048 * 436_480
+
+
+def test_the_vision_encoder_leaves_the_device() -> None:
+    """With --vision cpu a GPU needs 3,970,070,016 bytes less, and the CPU that many; on the CPU nothing changes."""
+    assert vision_bytes(BELLE) == 3_970_070_016
+    whole, less = (estimate(BELLE, None, 1000, "mps", vision=vision).need for vision in ("auto", "cpu"))
+    moved = estimate_vision(BELLE).need
+    assert abs(whole - less - moved) <= 1 and moved == int(3_970_070_016 * (1 + MARGIN))
+    assert estimate(BELLE, None, 1000, "cpu", vision="cpu").need == estimate(BELLE, None, 1000, "cpu").need
+    assert not vision_apart(replace(BELLE, visual=None), "cuda", "cpu")
 
 
 def test_parameters_of_a_real_file(golden: Path) -> None:
