@@ -3,9 +3,10 @@
     python benchmarks/quantize_fidelity.py [--source models/nano] [--samples 64] [--peer PEER/bin/python]
 
 Rounding to nearest, NF4 as bitsandbytes stores it (blocks of 64, computed here from its published sixteen values),
-the default recipe, and its options one by one; at groups of 128 and at one group for all inputs. With `--peer` (a
-Python that has gptqmodel) also GPTQModel's solver: it gets our calibration, our order of layers with quantized inputs
-upstream, and our Hessians, so that nothing but the solver differs.
+the default recipe and the best one; at groups of 128, at one group for all inputs, and at three bits (codes 0 to 7,
+stored in the words of four). `--options` adds the recipe's options one by one. With `--peer` (a Python that has
+gptqmodel) also GPTQModel's solver: it gets our calibration, our order of layers with quantized inputs upstream, and our
+Hessians, so that nothing but the solver differs.
 
 All are measured by `bellevl evaluate fidelity` on the same conversations, which calibrate none of them.
 """
@@ -19,11 +20,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from _machine import describe_machine, machine_line, save_result  # noqa: E402
@@ -36,21 +39,29 @@ NF4 = (
 )  # fmt: skip
 NF4_BLOCK = 64
 
+#: Bits and group sizes that are compared.
+SETTINGS = ((4, 128), (4, -1), (3, 128))
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, default=ROOT / "models" / "nano")
-    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--samples", type=int, default=64, help="conversations that are measured on")
+    parser.add_argument("--calibration", type=int, default=128, help="conversations that calibrate")
+    parser.add_argument("--seed", type=int, default=0, help="seed of those that calibrate")
+    parser.add_argument("--options", action="store_true", help="the recipe's options too")
     parser.add_argument("--peer", help="a Python that has gptqmodel")
-    parser.add_argument("--child", nargs=2, metavar=("GROUP", "TARGET"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=3, metavar=("BITS", "GROUP", "TARGET"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        quantize_with_peer(options.source, Path(options.child[1]), int(options.child[0]))
+        bits, group, target = options.child
+        quantize_with_peer(options, int(bits), int(group), Path(target))
         return
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         rows = list(measure(options, Path(folder)))
-    record = {"machine": machine, "samples": options.samples, "rows": rows}
+    calibration = {"conversations": options.calibration, "seed": options.seed}
+    record = {"machine": machine, "samples": options.samples, "calibration": calibration, "rows": rows}
     save_result("quantize_fidelity", record, table(record, machine_line(machine)))
 
 
@@ -65,40 +76,74 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     tokenizer = load_tokenizer(options.source)
     chosen = held_out_set(tokenizer, config, options.source, options.samples, 1024)
     conversations = [Conversation(sample.ids, sample.pictures) for sample in chosen.samples]
-    for name, group, made in variants(options, folder):
+    for name, bits, group, made in variants(options, folder):
         found = fidelity(options.source, made, conversations, tokenizer)
-        row = {"name": name, "group_size": group, **found.record()}
-        print(f"{name:40} g{group:4} kl {row['kl_mean']:.5f} top1 {row['top1_agreement']:.4f}", flush=True)
+        row = {"name": name, "bits": bits, "group_size": group, **found.record()}
+        print(f"{name:40} {bits} bits g{group:4} kl {row['kl_mean']:.5f} top1 {row['top1_agreement']:.4f}", flush=True)
         yield row
         shutil.rmtree(made)
 
 
-def variants(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, int, Path]]:
-    """What is compared: its name, its group size and the folder it was made in."""
-    from quantize import Recipe, quantize
+def variants(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, int, int, Path]]:
+    """What is compared: its name, its bits and group size, and the folder it was made in."""
+    from quantize import quantize
 
-    yield "NF4 (bitsandbytes' values)", NF4_BLOCK, write_nf4(options.source, folder / "nf4")
-    default = Recipe()
-    ways = {
-        "round to nearest": replace(default, method="rtn", search_scales=False),
-        "round to nearest, scales searched": replace(default, method="rtn"),
-        "plain GPTQ (range of weights)": replace(default, search_scales=False),
-        "default": default,
-        "default, act order": replace(default, desc_act=True),
-        "default, layers in parallel": replace(default, true_sequential=False),
-        "default, picture tokens x 0.3": replace(default, picture_weight=0.3),
-    }
-    for group in (128, -1):
-        for number, (name, recipe) in enumerate(ways.items()):
-            target = folder / f"way{group}-{number}"
-            for _ in quantize(options.source, target, replace(recipe, group_size=group)):
-                pass
-            yield name, group, target
+    yield "NF4 (bitsandbytes' values)", 4, NF4_BLOCK, write_nf4(options.source, folder / "nf4")
+    for bits, group in SETTINGS:
+        for number, (name, recipe) in enumerate(ways(options).items()):
+            target = folder / f"way{bits}-{group}-{number}"
+            with codes_of(bits):
+                for _ in quantize(options.source, target, replace(recipe, group_size=group)):
+                    pass
+            yield name, bits, group, target
         if options.peer:
-            target = folder / f"peer{group}"
-            command = [options.peer, __file__, "--source", str(options.source), "--child", str(group), str(target)]
-            subprocess.run(command, check=True)
-            yield "GPTQModel 7.6's solver, our calibration", group, target
+            target = folder / f"peer{bits}-{group}"
+            # It writes logs where it is.
+            command = [*peer_command(options), "--child", str(bits), str(group), str(target)]
+            subprocess.run(command, check=True, cwd=folder)
+            yield f"GPTQModel {peer_version(options.peer)}'s solver, our calibration", bits, group, target
+
+
+def ways(options: argparse.Namespace) -> dict[str, Any]:
+    """Name -> recipe."""
+    from quantize import Recipe
+
+    default = Recipe(nsamples=options.calibration, seed=options.seed)
+    found = {
+        "round to nearest": replace(default, method="rtn", search_scales=False),
+        "default": default,
+        "best (--float-targets)": replace(default, float_targets=True),
+    }
+    if options.options:
+        found |= {
+            "round to nearest, scales searched": replace(default, method="rtn"),
+            "plain GPTQ (range of weights)": replace(default, search_scales=False, desc_act=False),
+            "default without act order": replace(default, desc_act=False),
+            "default, layers in parallel": replace(default, true_sequential=False),
+            "default, picture tokens x 0.3": replace(default, picture_weight=0.3),
+        }
+    return found
+
+
+@contextmanager
+def codes_of(bits: int) -> Iterator[None]:
+    """Weights are rounded to so many bits meanwhile; the words that hold them stay those of four."""
+    from quantize import Recipe
+
+    with mock.patch.object(Recipe, "top", 2**bits - 1):
+        yield
+
+
+def peer_command(options: argparse.Namespace) -> list[str]:
+    """This program in the peer's Python, with the same calibration."""
+    given = {"source": options.source.resolve(), "calibration": options.calibration, "seed": options.seed}
+    return [options.peer, str(Path(__file__).resolve()), *(f"--{name}={value}" for name, value in given.items())]
+
+
+def peer_version(python: str) -> str:
+    """The version of gptqmodel in that Python."""
+    command = "from importlib.metadata import version; print(version('gptqmodel'))"
+    return subprocess.run([python, "-c", command], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def write_nf4(source: Path, folder: Path) -> Path:
@@ -125,7 +170,7 @@ def write_nf4(source: Path, folder: Path) -> Path:
     return folder
 
 
-def quantize_with_peer(source: Path, target: Path, group_size: int) -> None:
+def quantize_with_peer(options: argparse.Namespace, bits: int, group_size: int, target: Path) -> None:
     """Our pipeline with GPTQModel's solver in it; runs in the peer's Python."""
     import torch
     from gptqmodel.quantization import QuantizeConfig
@@ -135,7 +180,12 @@ def quantize_with_peer(source: Path, target: Path, group_size: int) -> None:
     from quantize.gptq import QuantizedWeight
     from quantize.hessian import relative_error
 
-    settings = QuantizeConfig(bits=4, group_size=group_size, sym=True, desc_act=False, damp_percent=0.01)
+    # Its own default order of inputs within groups; with a single group it has act order instead.
+    single = group_size == -1
+    settings = QuantizeConfig(
+        bits=bits, group_size=group_size, sym=True, damp_percent=0.01, desc_act=single, act_group_aware=not single
+    )
+    middle = 2 ** (bits - 1)
 
     def solve(W: Any, H: Any) -> QuantizedWeight:
         """Its Hessian is gathered from inputs: rows whose products are ours."""
@@ -149,36 +199,48 @@ def quantize_with_peer(source: Path, target: Path, group_size: int) -> None:
         dequantized, scales, _, g_idx = task.quantize()[:4]
         scales, g_idx = scales.T.half(), g_idx.to(torch.int32)
         steps = dequantized.float().T / scales.float()[g_idx.long()]
-        codes = (steps + 8).round_().clamp_(0, 15).to(torch.uint8)
-        zeros = torch.full_like(scales, 8).to(torch.uint8)
+        codes = (steps + middle).round_().clamp_(0, 2 * middle - 1).to(torch.uint8)
+        zeros = torch.full_like(scales, middle).to(torch.uint8)
         found = QuantizedWeight(codes.contiguous(), scales.contiguous(), zeros, g_idx, "gptq", 0.01, 0.0)
         return replace(found, error=relative_error(W, found.dequantize(), H))
 
-    block_stream.quantize_weights = lambda weights, H, recipe: [solve(W, H) for W in weights]  # type: ignore[assignment]
-    for _ in quantize(source, target, Recipe(group_size=group_size)):
-        pass
+    def solve_all(weights: list[Any], H: Any, recipe: Any, drift: Any = None) -> list[QuantizedWeight]:
+        return [solve(W, H) for W in weights]
+
+    recipe = Recipe(group_size=group_size, nsamples=options.calibration, seed=options.seed)
+    with mock.patch.object(block_stream, "quantize_weights", solve_all):
+        for _ in quantize(options.source, target, recipe):
+            pass
 
 
 def table(record: dict[str, Any], machine: str) -> str:
-    """The same as a page; each row beside round to nearest in the same groups."""
-    plain = {row["group_size"]: row["kl_mean"] for row in record["rows"] if row["name"] == "round to nearest"}
+    """The same as a page; each row beside round to nearest of the same bits and groups."""
+    rows, calibration = record["rows"], record["calibration"]
+    plain = {setting(row): row["kl_mean"] for row in rows if row["name"] == "round to nearest"}
     lines = [
         "# KL divergence of ways to quantize the embedded model",
         "",
-        f"`python benchmarks/quantize_fidelity.py`: {record['samples']} held-out conversations, "
-        f"{record['rows'][0]['tokens']} positions; KL(float || int4) in nats.",
+        f"`python benchmarks/quantize_fidelity.py`: {record['samples']} held-out conversations, {rows[0]['tokens']} "
+        f"positions; {calibration['conversations']} others calibrate (seed {calibration['seed']}). "
+        "KL(float || int4) in nats.",
         "",
-        "| way | group | KL mean | of nearest | KL p99 | same top | KL answers | same top, answers |",
-        "|---|---|---|---|---|---|---|---|",
+        "| way | bits | group | KL mean | of nearest | KL p99 | same top | KL answers | same top, answers |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in record["rows"]:
-        answer, base = row["by"]["answer"], plain.get(row["group_size"])
+    for row in rows:
+        answer, base = row["by"]["answer"], plain.get(setting(row))
         share = f"{row['kl_mean'] / base:.2f}" if base else "-"
         lines.append(
-            f"| {row['name']} | {row['group_size']} | {row['kl_mean']:.5f} | {share} | {row['kl_p99']:.4f} "
-            f"| {100 * row['top1_agreement']:.2f}% | {answer['kl_mean']:.5f} | {100 * answer['top1_agreement']:.2f}% |"
+            f"| {row['name']} | {row['bits']} | {row['group_size']} | {row['kl_mean']:.5f} | {share} "
+            f"| {row['kl_p99']:.4f} | {100 * row['top1_agreement']:.2f}% | {answer['kl_mean']:.5f} "
+            f"| {100 * answer['top1_agreement']:.2f}% |"
         )
     return "\n".join([*lines, "", f"Machine: {machine}."]) + "\n"
+
+
+def setting(row: dict[str, Any]) -> tuple[int, int]:
+    """Rows of one setting can be compared."""
+    return row["bits"], row["group_size"]
 
 
 if __name__ == "__main__":

@@ -15,15 +15,18 @@ from torch import Tensor
 
 from .disk import bytes_of, sync_folder, write_at, writing
 
+CPU = torch.device("cpu")
+
 #: Up to this many bytes samples are kept in float32, above it in bfloat16, the precision the models run in.
 FLOAT32_BYTES = 1 << 29
 
 
 class Activations:
-    """Samples [T_n, C], T_n from `lengths`. A context manager: leaving it closes the file and keeps it."""
+    """Samples [T_n, C], T_n from `lengths`, read to `device`. A context manager: leaving it closes the file."""
 
-    def __init__(self, path: Path, lengths: list[int], width: int) -> None:
+    def __init__(self, path: Path, lengths: list[int], width: int, device: torch.device = CPU) -> None:
         self.path = path
+        self.device = device
         self.lengths = lengths
         self.width = width
         self.dtype = _dtype(lengths, width)
@@ -73,12 +76,12 @@ class Activations:
             count = self._file.readinto(buffer[filled:])
             assert count, f"{self.path} ends inside samples {span}"
             filled += count
-        return rows.float()
+        return rows.to(self.device).float()
 
     def write(self, span: range, x: Tensor) -> None:
         """Sets the samples of `span` to x [T, C]."""
         with writing(self.path, self.size):
-            write_at(self._file, self._starts[span.start], bytes_of(x.to(self.dtype).contiguous()))
+            write_at(self._file, self._starts[span.start], bytes_of(x.to(self.dtype).cpu().contiguous()))
 
     def split(self, span: range, x: Tensor) -> tuple[Tensor, ...]:
         """Rows [T, ...] of the samples of `span`, sample by sample."""

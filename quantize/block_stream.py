@@ -10,6 +10,7 @@ Knows no folder but the source and no result file.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import threading
@@ -31,7 +32,8 @@ from bellevl.layers import Rotary, ntk_alpha
 from bellevl.model import BelleVL
 from bellevl.text import Block
 
-from .activations import Activations
+from .activations import CPU, Activations
+from .drift import Drift
 from .gptq import QuantizedWeight, quantize_weights, round_weight
 from .hessian import HessianSum
 from .layout import STAGES, block_prefix
@@ -68,7 +70,7 @@ class StoredLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O] in float32"""
-        if multiplies_in(self.weight.dtype) == torch.bfloat16:
+        if multiplies_in(self.weight) == torch.bfloat16:
             out = F.linear(x.bfloat16(), self.weight).float()
         else:
             out = torch.cat([F.linear(x, weight.float()) for weight in self.weight.split(PIECE)], dim=-1)
@@ -81,7 +83,7 @@ class QuantizedLinear(nn.Module):
     def __init__(self, quantized: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
         inputs, outputs = quantized.codes.shape
-        self.weight = torch.empty((inputs, outputs), dtype=dtype)
+        self.weight = torch.empty((inputs, outputs), dtype=dtype, device=quantized.codes.device)
         groups = quantized.g_idx.long()
         for start in range(0, outputs, PIECE):
             part = slice(start, start + PIECE)
@@ -96,23 +98,25 @@ class QuantizedLinear(nn.Module):
         return out if self.bias is None else out.add_(self.bias.float())
 
 
-def multiplies_in(stored: torch.dtype) -> torch.dtype:
-    """What layers stored in this dtype are multiplied in."""
-    return torch.bfloat16 if stored == torch.bfloat16 and _has_bfloat16() else torch.float32
+def multiplies_in(weight: Tensor) -> torch.dtype:
+    """What layers stored in this weight's dtype are multiplied in, where it is."""
+    return torch.bfloat16 if weight.dtype == torch.bfloat16 and _has_bfloat16(weight.device) else torch.float32
 
 
-@functools.lru_cache(maxsize=1)
-def _has_bfloat16() -> bool:
-    """Whether the processor has products of bfloat16; without them torch is slower in it than in float32."""
+@functools.lru_cache(maxsize=8)
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has products of bfloat16; without them torch is slower in it than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return any(bool(ask()) for ask in asked if ask is not None)
 
 
 class RotaryTables:
-    """Rotary tables of a model, by sequence length."""
+    """Rotary tables of a model, by sequence length, on `device`."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        self._config = config
+    def __init__(self, config: ModelConfig, device: torch.device = CPU) -> None:
+        self._config, self._device = config, device
         with torch.device("meta"):
             self._model = BelleVL(config).eval()
         self._get = functools.lru_cache(maxsize=64)(self._make)
@@ -123,7 +127,7 @@ class RotaryTables:
 
     def _make(self, length: int) -> Rotary:
         alpha = ntk_alpha(length, self._config.seq_length) if self._config.use_dynamic_ntk else 1
-        return self._model.rotary(torch.arange(length), alpha)
+        return self._model.rotary(torch.arange(length, device=self._device), alpha)
 
 
 def read_block(source: Path, config: ModelConfig, index: int) -> Block:
@@ -155,10 +159,10 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 class BlockReader:
-    """Hands out the blocks in order; a thread reads the next one meanwhile."""
+    """Hands out the blocks in order, on `device`; a thread reads the next one meanwhile."""
 
-    def __init__(self, source: Path, config: ModelConfig, first: int) -> None:
-        self._source, self._config, self._next = source, config, first
+    def __init__(self, source: Path, config: ModelConfig, first: int, device: torch.device = CPU) -> None:
+        self._source, self._config, self._next, self._device = source, config, first, device
         self._thread: threading.Thread | None = None
         self._found: tuple[Block | BaseException, float] | None = None
         self._start()
@@ -173,7 +177,7 @@ class BlockReader:
         self._start()
         if isinstance(block, BaseException):
             raise block
-        return block, seconds
+        return block.to(self._device), seconds
 
     def __enter__(self) -> BlockReader:
         return self
@@ -202,11 +206,13 @@ class BlockReader:
 
 class Streams(NamedTuple):
     """Files of activations: the residual stream that enters a block (kept until the block is done), what is between
-    its stages, and the gated activations of its MLP (None: computed twice, where the file would be too large)."""
+    its stages, and the gated activations of its MLP (None: computed twice, where the file would be too large).
+    `floats`: the same of the float model, where its activations are followed too."""
 
     entering: Activations
     scratch: Activations
-    gated: Activations | None
+    gated: Activations | None = None
+    floats: Streams | None = None
 
 
 @torch.inference_mode()
@@ -225,18 +231,21 @@ def quantize_block(
 
     `weights`: how much each token of each sample counts [T], None: all the same.
 
-    Afterwards `streams.scratch` holds the stream that leaves the quantized block (`last`: nobody needs it).
+    Afterwards `streams.scratch` holds the stream that leaves the quantized block (`last`: nobody needs it), that of
+    `streams.floats` the one that leaves the block as it was.
     Raises QuantizeError when activations are not finite.
     """
     passes = _Passes(block, streams, rotary, weights)
-    dtype = multiplies_in(cast(StoredLinear, block.mlp.w1).weight.dtype)
+    floats = None if streams.floats is None else _Passes(_twin(block), streams.floats, rotary, weights)
+    dtype = multiplies_in(cast(StoredLinear, block.mlp.w1).weight)
     waiting: list[QuantizedLayer] = []
     for stage, layers in enumerate(STAGES):
-        H = _gather(passes, stage, layers, index, watch)
         modules = [cast(StoredLinear, block.get_submodule(layer)) for layer in layers]
+        drift = None if floats is None else Drift([module.weight for module in modules])
+        H = _gather(passes, floats, drift, stage, layers, index, watch)
         with watch.part("solve"):
-            found = quantize_weights([module.weight for module in modules], H, recipe)
-        del H
+            found = quantize_weights([module.weight for module in modules], H, recipe, drift)
+        del H, drift
         for layer, module in zip(layers, modules, strict=True):
             solved = QuantizedLayer(layer, found.pop(0), module.bias)
             if recipe.true_sequential:
@@ -252,6 +261,14 @@ def quantize_block(
     if not last:
         with watch.part("forward"):
             passes.leave(again=not recipe.true_sequential)
+            if floats is not None:
+                floats.leave(again=False)
+
+
+def _twin(block: Block) -> Block:
+    """Another block of the same weights, not copied: replacing layers of the one leaves the other as it was."""
+    shared = {id(tensor): tensor for tensor in (*block.parameters(), *block.buffers())}
+    return copy.deepcopy(block, shared)
 
 
 @torch.inference_mode()
@@ -265,15 +282,28 @@ def round_block(block: Block, recipe: Recipe, watch: Stopwatch) -> Iterator[Quan
         del weight
 
 
-def _gather(passes: _Passes, stage: int, layers: tuple[str, ...], index: int, watch: Stopwatch) -> Tensor:
-    """The Hessian that the layers of a stage share."""
+def _gather(
+    passes: _Passes,
+    floats: _Passes | None,
+    drift: Drift | None,
+    stage: int,
+    layers: tuple[str, ...],
+    index: int,
+    watch: Stopwatch,
+) -> Tensor:
+    """The Hessian that the layers of a stage share; `drift` gathers how their inputs differ from those in `floats`."""
     total = None
     for span in passes.spans:
         with watch.part("forward"):
             x = passes.inputs(stage, span)
         with watch.part("hessian"):
-            total = total or HessianSum(x.shape[1])
+            total = total or HessianSum(x.shape[1], x.device)
             total.add(x, passes.weight(span))
+        if floats is not None and drift is not None:
+            with watch.part("forward"):
+                y = floats.inputs(stage, span)
+            with watch.part("hessian"):
+                drift.add(x, y, passes.weight(span))
     assert total is not None
     with watch.part("hessian"):
         H = total.finish()
@@ -296,7 +326,9 @@ class _Passes:
 
     def weight(self, span: range) -> Tensor | None:
         """How much each token counts [T]."""
-        return None if self._weights is None else torch.cat([self._weights[n] for n in span])
+        if self._weights is None:
+            return None
+        return torch.cat([self._weights[n] for n in span]).to(self.streams.entering.device)
 
     def leave(self, again: bool) -> None:
         """Writes the stream that leaves the block; `again`: all layers changed since the stages were gone through."""

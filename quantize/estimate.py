@@ -56,7 +56,7 @@ def estimate(
         pictures=sum(len(sample.pictures) for sample in task.calibration.samples),
         seconds=Work.of(task).total / (EFFICIENCY * multiplies_per_second()),
         memory_bytes=memory_bytes(task),
-        disk_bytes=result + stream_bytes(task.config, lengths),
+        disk_bytes=result + stream_bytes(task.config, lengths, task.recipe.float_targets),
         result_bytes=result,
         free_bytes=free_bytes(task.target),
     )
@@ -70,20 +70,29 @@ def memory_bytes(task: Task) -> int:
     tokens = min(TOKENS, max(task.calibration.lengths, default=0) + TOKENS)
     solve = 4 * widest**2 + torch.get_num_threads() * 4 * 2 * widest * min(OUTPUTS, widest)
     working = 2 * block + solve + 4 * 4 * tokens * config.mlp_width
+    if task.recipe.float_targets:
+        # The float block stays beside the quantized one; what outputs lack, and targets in float32.
+        working += block + 2 * 4 * widest * config.hidden_size + 4 * 4 * tokens * config.mlp_width
     copy = (stored + 1) * config.vocab_size * config.hidden_size
     embed = stored * count_parameters(config).vision
     return BASE_BYTES + max(working, copy, embed)
 
 
-def multiplies_per_second(size: int = 1024, seconds: float = 0.3) -> float:
-    """Multiply-adds a second of float32 products on this machine as it is now."""
-    x = torch.randn(size, size)
-    x @ x
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        x @ x
-        count += 1
-    return count * size**3 / (time.perf_counter() - began)
+def multiplies_per_second(size: int = 512, seconds: float = 0.3) -> float:
+    """Multiply-adds a second of float32 products here: of the fastest one on one core, times the cores that torch uses.
+
+    Another program that is busy for a moment would make all cores together wait, and says nothing about hours.
+    """
+    threads, x = torch.get_num_threads(), torch.randn(size, size)
+    torch.set_num_threads(1)
+    try:
+        began, fastest = time.perf_counter(), float("inf")
+        while (start := time.perf_counter()) - began < seconds:
+            x @ x
+            fastest = min(fastest, time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return threads * size**3 / fastest
 
 
 def free_bytes(folder: Path) -> int:

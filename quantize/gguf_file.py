@@ -113,6 +113,8 @@ def _check(checkpoint: Checkpoint) -> None:
     quantization = checkpoint.quantization
     if quantization is None:
         raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="its weights are not int4")
+    if quantization.bits != 4:
+        raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="its weights have 8 bits, not 4")
     if not quantization.sym:
         raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="its zeros are not all 8 (asymmetric)")
     if quantization.desc_act and not quantization.static_groups:

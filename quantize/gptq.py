@@ -15,6 +15,7 @@ Pure functions of tensors: knows no module, no file and no progress.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ from bellevl import packing
 
 from . import grid as grids
 from . import hessian
+from .drift import Drift
 from .parallel import run_parallel
 from .recipe import Recipe
 
@@ -65,7 +67,8 @@ class Factor:
     """H, factored for a recipe: `U` [I, I] holds L_ik / L_kk of H[order][:, order] in its lower triangle.
 
     `order` [I]: inputs of small activations first, since work goes from the last to the first; None: as they stand.
-    `U` None: H could not be factored. `importance` [I] is the damped diagonal of H, in the inputs' own order.
+    `U` None: H could not be factored. `importance` [I] is the damped diagonal of H, in the inputs' own order;
+    `pivots` [I] are L_kk, in the factor's.
     """
 
     U: Tensor | None
@@ -73,6 +76,7 @@ class Factor:
     importance: Tensor
     method: str
     damp_percent: float
+    pivots: Tensor | None = None
 
 
 def quantize_weight(W: Tensor, H: Tensor, recipe: Recipe) -> QuantizedWeight:
@@ -80,42 +84,56 @@ def quantize_weight(W: Tensor, H: Tensor, recipe: Recipe) -> QuantizedWeight:
     return quantize_weights([W], H, recipe)[0]
 
 
-def quantize_weights(weights: list[Tensor], H: Tensor, recipe: Recipe) -> list[QuantizedWeight]:
-    """The same for several layers that see the same inputs: H is factored once."""
+def quantize_weights(
+    weights: list[Tensor], H: Tensor, recipe: Recipe, drift: Drift | None = None
+) -> list[QuantizedWeight]:
+    """The same for several layers that see the same inputs: H is factored once.
+
+    `drift`: how the inputs differ from the float model's; then the rounded weights make good for that too.
+    """
     diagonal = H.diagonal().clone()
     factor = factorize(H, recipe)
-    solved = _solve(weights, factor, recipe)
-    if factor.U is H:
-        hessian.restore(H, diagonal)
+    solved = _solve(weights, factor, recipe, drift)
+    put_back(H, factor, diagonal)
     return [_finish(W, found, factor, H) for W, found in zip(weights, solved, strict=True)]
 
 
 def round_weight(W: Tensor, recipe: Recipe) -> QuantizedWeight:
     """W [O, I] with every weight at its nearest code; `error` is that of the weights, as if inputs had no ties."""
-    factor = Factor(None, None, torch.ones(W.shape[1]), "nearest", 0.0)
+    factor = Factor(None, None, torch.ones(W.shape[1], device=W.device), "nearest", 0.0)
     return _finish(W, _solve([W], factor, recipe)[0], factor, None)
 
 
 def factorize(H: Tensor, recipe: Recipe) -> Factor:
-    """Factors H in place, or a reordered copy. Tries more damping, then float64, then gives up (`U` None)."""
+    """Factors H in place, reordered. Tries more damping, then float64, then gives up (`U` None)."""
     diagonal = H.diagonal().clone()
     order = diagonal.argsort(stable=True) if recipe.desc_act else None
-    work = H if order is None else _reordered(H, order)
-    saved = work.diagonal().clone()
+    if order is not None:
+        hessian.permute(H, order)
+    saved = H.diagonal().clone()
     percent = recipe.damp_percent
     for factor in DAMP_FACTORS:
         percent = min(recipe.damp_percent * factor, 1.0)
-        added = hessian.damp(work, percent)
-        if hessian.factorize(work):
-            hessian.divide_columns(work)
-            return Factor(work, order, diagonal + added, "gptq", percent)
-        hessian.restore(work, saved)
-    wide = work.double()
+        added = hessian.damp(H, percent)
+        if hessian.factorize(H):
+            return Factor(H, order, diagonal + added, "gptq", percent, hessian.divide_columns(H))
+        hessian.restore(H, saved)
+    wide = H.double()
     added = hessian.damp(wide, percent)
     if hessian.factorize(wide):
-        hessian.divide_columns(wide)
-        return Factor(wide.float(), order, diagonal + added, "gptq-float64", percent)
+        pivots = hessian.divide_columns(wide).float()
+        return Factor(wide.float(), order, diagonal + added, "gptq-float64", percent, pivots)
+    if order is not None:
+        hessian.permute(H, order.argsort())
     return Factor(None, None, diagonal + added, "nearest", 0.0)
+
+
+def put_back(H: Tensor, factor: Factor, diagonal: Tensor) -> None:
+    """Undoes `factorize`, bit by bit; `diagonal` is what it was."""
+    if factor.U is H:
+        hessian.restore(H, diagonal if factor.order is None else diagonal[factor.order])
+    if factor.order is not None:
+        hessian.permute(H, factor.order.argsort())
 
 
 @dataclass(frozen=True)
@@ -131,7 +149,7 @@ class _Grouping:
     def of(cls, inputs: int, factor: Factor, recipe: Recipe) -> _Grouping:
         plain = packing.plain_groups(inputs, recipe.group_size)
         static = factor.U is None or (factor.order is not None and recipe.static_groups)
-        index = plain[factor.order] if static and factor.order is not None else plain
+        index = plain[factor.order.cpu()] if static and factor.order is not None else plain
         size = inputs if recipe.group_size == -1 else recipe.group_size
         return cls(index, packing.group_count(inputs, recipe.group_size), size, static)
 
@@ -158,7 +176,7 @@ class _Work:
 _Solved = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _solve(weights: list[Tensor], factor: Factor, recipe: Recipe) -> list[_Solved]:
+def _solve(weights: list[Tensor], factor: Factor, recipe: Recipe, drift: Drift | None = None) -> list[_Solved]:
     """Of each layer: codes [I, O], scales and zeros [G, O] in float32, g_idx [I].
 
     Outputs do not depend on each other. They are solved in parts, a thread each: the parts are the same whatever the
@@ -167,22 +185,32 @@ def _solve(weights: list[Tensor], factor: Factor, recipe: Recipe) -> list[_Solve
     groups = _Grouping.of(weights[0].shape[1], factor, recipe)
     solved = [_empty(W, groups) for W in weights]
     jobs = []
-    for W, (codes, scales, zeros) in zip(weights, solved, strict=True):
-        for part in _parts(W.shape[0]):
-            job = (W[part], codes[:, part], scales[:, part], zeros[:, part], factor, groups, recipe)
-            jobs.append(functools.partial(_solve_part, *job))
-    run_parallel(jobs)
+    for n, (W, (codes, scales, zeros)) in enumerate(zip(weights, solved, strict=True)):
+        for part in _parts(W.shape[0], W.device):
+            missing = None if drift is None else functools.partial(drift.missing, n, part)
+            given = (W[part], codes[:, part], scales[:, part], zeros[:, part])
+            jobs.append(functools.partial(_solve_part, *given, factor, groups, recipe, missing))
+    if weights[0].device.type == "cpu":
+        run_parallel(jobs)
+    else:
+        for solve in jobs:
+            solve()
     return [(_in_place(codes, factor.order), scales, zeros, _g_idx(groups, factor)) for codes, scales, zeros in solved]
 
 
 def _empty(W: Tensor, groups: _Grouping) -> tuple[Tensor, Tensor, Tensor]:
     outputs, inputs = W.shape
-    scales = torch.empty((groups.count, outputs))
-    return torch.empty((inputs, outputs), dtype=torch.uint8), scales, torch.empty_like(scales)
+    scales = torch.empty((groups.count, outputs), device=W.device)
+    return torch.empty((inputs, outputs), dtype=torch.uint8, device=W.device), scales, torch.empty_like(scales)
 
 
-def _parts(outputs: int) -> list[slice]:
-    """Even parts of at most OUTPUTS outputs, an even number of them where there is work for two."""
+def _parts(outputs: int, device: torch.device) -> list[slice]:
+    """On the CPU even parts of at most OUTPUTS outputs, an even number of them where there is work for two.
+
+    A GPU takes all outputs at once: there, starting the work of a column costs more than the work.
+    """
+    if device.type != "cpu":
+        return [slice(0, outputs)]
     count = -(-outputs // OUTPUTS)
     count += count % 2 if outputs >= 1024 else 0
     size = -(-outputs // count // 64) * 64 if outputs >= 1024 else outputs
@@ -197,27 +225,47 @@ def _in_place(codes: Tensor, order: Tensor | None) -> Tensor:
 def _g_idx(groups: _Grouping, factor: Factor) -> Tensor:
     if factor.order is None:
         return groups.index
-    return torch.empty_like(groups.index).index_copy_(0, factor.order, groups.index)
+    return torch.empty_like(groups.index).index_copy_(0, factor.order.cpu(), groups.index)
 
 
 def _solve_part(
-    W: Tensor, codes: Tensor, scales: Tensor, zeros: Tensor, factor: Factor, groups: _Grouping, recipe: Recipe
+    W: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    zeros: Tensor,
+    factor: Factor,
+    groups: _Grouping,
+    recipe: Recipe,
+    missing: Callable[[], Tensor] | None,
 ) -> None:
     """Fills `codes`, `scales` and `zeros` for the outputs of W."""
-    rows = torch.empty(codes.shape).copy_(W.T)
+    rows = torch.empty(codes.shape, device=W.device).copy_(W.T)
+    if missing is not None and factor.U is not None:
+        rows += _in_place(_least_squares(factor, missing()), factor.order)
+        W = rows.T.clone()
     if groups.static:
         for group in range(groups.count):
             part = slice(group * groups.size, (group + 1) * groups.size)
             scales[group], zeros[group] = _find_grid(rows[part], factor.importance[part], recipe)
     if factor.U is None:
         index = groups.index.long()
-        codes.copy_(grids.encode(rows, grids.Grid(scales[index], zeros[index])))
+        codes.copy_(grids.encode(rows, grids.Grid(scales[index], zeros[index]), recipe.top))
         return
     importance = factor.importance
     if factor.order is not None:
         rows, W, importance = rows[factor.order], W[:, factor.order], importance[factor.order]
     work = _Work(rows, W, codes, scales, zeros, factor.U, importance, groups, recipe)
     _descend(work, 0, rows.shape[0])
+
+
+def _least_squares(factor: Factor, missing: Tensor) -> Tensor:
+    """The weights [I, O], inputs in the factor's order, that add to the outputs what `missing` [O, I] asks for."""
+    assert factor.U is not None
+    assert factor.pivots is not None
+    rows = missing.T.contiguous()
+    if factor.order is not None:
+        rows = rows[factor.order]
+    return hessian.solve(factor.U, factor.pivots, rows)
 
 
 def _descend(work: _Work, low: int, high: int) -> None:
@@ -271,7 +319,7 @@ def _round_leaf(work: _Work, low: int, high: int) -> None:
     for k in range(high - 1, low - 1, -1):
         group = int(work.groups.index[k])
         grid = grids.Grid(work.scales[group], work.zeros[group])
-        codes = grids.encode(rows[k], grid)
+        codes = grids.encode(rows[k], grid, work.recipe.top)
         work.codes[k] = codes
         torch.sub(original[k - low], grids.decode(codes, grid), out=rows[k])
         if k > low:
@@ -280,17 +328,8 @@ def _round_leaf(work: _Work, low: int, high: int) -> None:
 
 def _find_grid(w: Tensor, importance: Tensor, recipe: Recipe) -> grids.Grid:
     if recipe.search_scales:
-        return grids.search(w, importance, recipe.sym)
-    return grids.span(w, recipe.sym)
-
-
-def _reordered(H: Tensor, order: Tensor) -> Tensor:
-    """H[order][:, order] with one copy instead of two."""
-    out = torch.empty_like(H)
-    for start in range(0, H.shape[0], hessian.PANEL):
-        rows = order[start : start + hessian.PANEL]
-        out[start : start + hessian.PANEL] = H[rows][:, order]
-    return out
+        return grids.search(w, importance, recipe.sym, recipe.top)
+    return grids.span(w, recipe.sym, recipe.top)
 
 
 def _finish(W: Tensor, found: _Solved, factor: Factor, H: Tensor | None) -> QuantizedWeight:

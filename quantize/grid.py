@@ -1,4 +1,4 @@
-"""Scales and zeros: the 16 points that a group of weights is rounded to.
+"""Scales and zeros: the points that a group of weights is rounded to, 16 with 4 bits.
 
 Weights come as [inputs of the group, O]: a group of each output is a column. Knows no Hessian; how much an input
 matters is a number per input.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Codes run from 0 to 15.
+#: The largest code of 4 bits; codes run from 0 to `top`.
 TOP = 15
 
 #: `search` starts from the full range and from these parts of it.
@@ -28,40 +28,40 @@ class Grid(NamedTuple):
     zero: Tensor
 
 
-def span(w: Tensor, sym: bool, shrink: float = 1.0) -> Grid:
-    """The grid whose ends are the group's extremes times `shrink`; zero is always a point of it.
+def span(w: Tensor, sym: bool, top: int = TOP) -> Grid:
+    """The grid whose ends are the group's extremes; zero is always a point of it.
 
-    Symmetric: zero is 8. Asymmetric: zero is at least 1, since v1 files store zero - 1 in four unsigned bits and
-    readers disagree about what -1 wraps to.
+    Symmetric: zero is (top + 1) / 2. Asymmetric: zero is at least 1, since v1 files store zero - 1 in unsigned bits
+    and readers disagree about what -1 wraps to.
     """
     low, high = _range(w, sym)
-    return _grid(low, high, sym, shrink)
+    return _grid(low, high, sym, 1.0, top)
 
 
-def search(w: Tensor, importance: Tensor, sym: bool) -> Grid:
+def search(w: Tensor, importance: Tensor, sym: bool, top: int = TOP) -> Grid:
     """The grid of least squared error, each input's error weighted by `importance` [inputs].
 
     From each shrunken range the codes are taken, and for these codes the scale of least error: the weighted products
     of weights and codes over those of codes and codes. The best of all is returned, never one worse than `span`.
     """
-    found = [_search(part, importance.to(w.dtype), sym) for part in w.split(COLUMNS, dim=1)]
+    found = [_search(part, importance.to(w.dtype), sym, top) for part in w.split(COLUMNS, dim=1)]
     return Grid(torch.cat([grid.scale for grid in found]), torch.cat([grid.zero for grid in found]))
 
 
-def _search(w: Tensor, importance: Tensor, sym: bool) -> Grid:
+def _search(w: Tensor, importance: Tensor, sym: bool, top: int) -> Grid:
     """The same for few columns. The error is E - 2 s a + s^2 b; E, that of zeros, is the same for all."""
     low, high = _range(w, sym)
     weighted = w * importance[:, None]
     codes, work = torch.empty_like(w), torch.empty_like(w)
     best = None
     for shrink in SHRINKS:
-        grid = _grid(low, high, sym, shrink)
-        # Around zero: code - zero, from -zero to TOP - zero.
+        grid = _grid(low, high, sym, shrink, top)
+        # Around zero: code - zero, from -zero to top - zero.
         torch.mul(w, grid.scale.reciprocal(), out=codes).round_()
         if sym:
-            codes.clamp_(-(TOP + 1) / 2, (TOP - 1) / 2)
+            codes.clamp_(-(top + 1) / 2, (top - 1) / 2)
         else:
-            codes.clamp_(-grid.zero, TOP - grid.zero)
+            codes.clamp_(-grid.zero, top - grid.zero)
         a = torch.mul(codes, weighted, out=work).sum(0)
         b = importance @ torch.mul(codes, codes, out=work)
         fitted = torch.where(b > 0, (a / b).half().float(), grid.scale)
@@ -81,9 +81,9 @@ def _better(best: tuple[Tensor, ...] | None, new: tuple[Tensor, ...]) -> tuple[T
     return tuple(torch.where(better, mine, theirs) for mine, theirs in zip(new, best, strict=True))
 
 
-def encode(w: Tensor, grid: Grid) -> Tensor:
+def encode(w: Tensor, grid: Grid, top: int = TOP) -> Tensor:
     """Weights [.., O] -> the nearest codes, float [.., O]."""
-    return (w / grid.scale).add_(grid.zero).round_().clamp_(0, TOP)
+    return (w / grid.scale).add_(grid.zero).round_().clamp_(0, top)
 
 
 def decode(codes: Tensor, grid: Grid) -> Tensor:
@@ -99,10 +99,10 @@ def _range(w: Tensor, sym: bool) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def _grid(low: Tensor, high: Tensor, sym: bool, shrink: float) -> Grid:
-    scale = ((high - low) * (shrink / TOP)).half().float()
+def _grid(low: Tensor, high: Tensor, sym: bool, shrink: float, top: int) -> Grid:
+    scale = ((high - low) * (shrink / top)).half().float()
     # A group of zeros, or of weights that float16 scales cannot reach: every code is then the zero point.
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     if sym:
-        return Grid(scale, torch.full_like(scale, (TOP + 1) / 2))
-    return Grid(scale, (-shrink * low / scale).round_().clamp_(1, TOP))
+        return Grid(scale, torch.full_like(scale, (top + 1) / 2))
+    return Grid(scale, (-shrink * low / scale).round_().clamp_(1, top))

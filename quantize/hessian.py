@@ -29,8 +29,8 @@ class HessianSum:
     One piece is one set of products, so that the order of additions does not depend on the machine's memory.
     """
 
-    def __init__(self, in_features: int) -> None:
-        self._sum = torch.zeros((in_features, in_features))
+    def __init__(self, in_features: int, device: torch.device | None = None) -> None:
+        self._sum = torch.zeros((in_features, in_features), device=device)
         self._rows = 0.0
 
     def add(self, x: Tensor, weight: Tensor | None = None) -> None:
@@ -79,20 +79,40 @@ def factorize(H: Tensor) -> bool:
     return True
 
 
-def divide_columns(H: Tensor) -> None:
-    """Divides every column of the factor in the lower triangle by its diagonal, in place: L_ik becomes L_ik / L_kk."""
+def divide_columns(H: Tensor) -> Tensor:
+    """Divides every column of the factor in the lower triangle by its diagonal, in place: L_ik becomes L_ik / L_kk.
+
+    Returns what the diagonal was, [I].
+    """
     diagonal = H.diagonal().clone()
     for start in range(0, H.shape[0], PANEL):
         stop = min(start + PANEL, H.shape[0])
         corner = H[start:stop, start:stop]
         corner.copy_(corner.triu(1) + (corner / diagonal[start:stop]).tril())
         H[stop:, start:stop] /= diagonal[start:stop]
+    return diagonal
+
+
+def solve(U: Tensor, pivots: Tensor, rows: Tensor) -> Tensor:
+    """H^-1 rows, in place, from H's factor: `U` and `pivots` [I] as `divide_columns` leaves them; rows [I, O]."""
+    starts = range(0, U.shape[0], PANEL)
+    for start in starts:
+        part = slice(start, min(start + PANEL, U.shape[0]))
+        wanted = torch.addmm(rows[part], U[part, :start], rows[:start], alpha=-1)
+        rows[part] = invert_triangle(U[part, part].tril(), upper=False) @ wanted
+    rows /= pivots.square()[:, None]
+    for start in reversed(starts):
+        part = slice(start, min(start + PANEL, U.shape[0]))
+        wanted = torch.addmm(rows[part], U[part.stop :, part].T, rows[part.stop :], alpha=-1)
+        rows[part] = invert_triangle(U[part, part].tril().T, upper=True) @ wanted
+    return rows
 
 
 def invert_triangle(triangle: Tensor, upper: bool) -> Tensor:
     """The inverse of a triangular matrix."""
     with _one_thread():
-        return torch.linalg.solve_triangular(triangle, torch.eye(len(triangle), dtype=triangle.dtype), upper=upper)
+        eye = torch.eye(len(triangle), dtype=triangle.dtype, device=triangle.device)
+        return torch.linalg.solve_triangular(triangle, eye, upper=upper)
 
 
 def _factorize_corner(corner: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -122,6 +142,28 @@ def restore(H: Tensor, diagonal: Tensor) -> None:
     """Undoes `damp` and `factorize`, bit by bit."""
     mirror(H)
     H.diagonal().copy_(diagonal)
+
+
+def permute(H: Tensor, order: Tensor) -> None:
+    """H becomes H[order][:, order], in place: columns, transposed, columns, transposed back."""
+    for _ in range(2):
+        for start in range(0, H.shape[0], PANEL):
+            rows = H[start : start + PANEL]
+            rows.copy_(rows[:, order])
+        _transpose(H)
+
+
+def _transpose(H: Tensor) -> None:
+    """In place, panel by panel."""
+    for start in range(0, H.shape[0], PANEL):
+        stop = min(start + PANEL, H.shape[0])
+        for left in range(0, start, PANEL):
+            below, above = H[start:stop, left : left + PANEL], H[left : left + PANEL, start:stop]
+            kept = below.T.clone()
+            below.copy_(above.T)
+            above.copy_(kept)
+        corner = H[start:stop, start:stop]
+        corner.copy_(corner.T.clone())
 
 
 def mirror(H: Tensor) -> None:

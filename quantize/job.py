@@ -34,7 +34,7 @@ FILE = "job.json"
 LOCK = "lock"
 
 #: Raised whenever a job begun by an older version must not be gone on with.
-FORMAT = 2
+FORMAT = 3
 
 #: So many bytes the streams of a job may take on the disk beside the result.
 STREAM_BYTES = 2_900_000_000
@@ -68,19 +68,23 @@ class BlockReport:
 
 @dataclass
 class Costs:
-    """What a job cost in all its runs, as far as its work was kept: seconds of stages, blocks, memory over time."""
+    """What a job cost in all its runs, as far as its work was kept: seconds of stages, blocks, memory over time.
+
+    `device_peak_bytes` is the most that torch ever held on a GPU, 0 without one.
+    """
 
     runs: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     blocks: list[BlockReport] = field(default_factory=list)
     curve: list[tuple[float, int]] = field(default_factory=list)
+    device_peak_bytes: int = 0
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Costs:
         """From a saved state. Raises KeyError or TypeError."""
         blocks = [BlockReport(**report) for report in state["blocks"]]
         curve = [(float(seconds), int(count)) for seconds, count in state["curve"]]
-        return cls(state["runs"], dict(state["seconds"]), blocks, curve)
+        return cls(state["runs"], dict(state["seconds"]), blocks, curve, int(state.get("device_peak_bytes", 0)))
 
 
 class Job:
@@ -143,6 +147,15 @@ class Job:
     def scratch_path(self) -> Path:
         """The stream while a block is worked on."""
         return self.work / "scratch.bin"
+
+    def float_path(self, block: int) -> Path:
+        """The float model's residual stream that enters a block; before the first one it is the same."""
+        return self.work / f"float-{block:04}.bin" if block else self.stream_path(0)
+
+    @property
+    def float_scratch_path(self) -> Path:
+        """The float model's stream while a block is worked on."""
+        return self.work / "float-scratch.bin"
 
     @property
     def gated_path(self) -> Path:

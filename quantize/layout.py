@@ -82,15 +82,16 @@ def plan_tensors(checkpoint: Checkpoint, recipe: Recipe) -> list[TensorPlan]:
 
 
 def packed_tensors(quantized: QuantizedWeight, bias: Tensor | None, recipe: Recipe) -> dict[str, Tensor]:
-    """The tensors that stand for one layer, by the last part of their names."""
+    """The tensors that stand for one layer, by the last part of their names, on the CPU."""
     outputs = quantized.codes.shape[1]
-    return {
+    tensors = {
         "qweight": packing.pack_rows(quantized.codes, recipe.bits),
         "qzeros": packing.pack_zeros(quantized.zeros, recipe.quantization().zero_offset, recipe.bits),
         "scales": quantized.scales,
         "g_idx": quantized.g_idx,
         "bias": torch.zeros(outputs, dtype=torch.float16) if bias is None else bias.half(),
     }
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 def _plan_layer(name: str, inputs: int, outputs: int, recipe: Recipe) -> list[TensorPlan]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 #: What the time of a block goes into, in the order of the work. `wait`: for the next block's bytes, beyond `read`,
 #: which runs beside the work.
 PARTS = ("wait", "forward", "hessian", "solve", "pack", "write")
@@ -34,6 +36,11 @@ def resident_bytes() -> int | None:
         return None
     # Only macOS comes here, and it counts in bytes.
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def device_peak(device: torch.device) -> int:
+    """The most bytes that torch has held on a GPU in this process, 0 for the CPU."""
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else 0
 
 
 class Stopwatch:

@@ -14,13 +14,13 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bellevl.checkpoint import Checkpoint, check_tensors
+from bellevl.checkpoint import Checkpoint, check_device, check_tensors
 from bellevl.config import ModelConfig
 from bellevl.errors import CheckpointError, QuantizeError
 from bellevl.model import BelleVL
@@ -28,13 +28,13 @@ from bellevl.sizes import count_parameters
 from bellevl.text import Block
 from bellevl.tokenizer import load_tokenizer
 
-from .activations import Activations
+from .activations import CPU, Activations
 from .block_stream import BlockReader, QuantizedLayer, RotaryTables, Streams, quantize_block, round_block
 from .calibration import CalibrationSet, CalibrationSource, calibration_set
 from .folder import write_small_files
 from .job import FORMAT, STREAM_BYTES, BlockReport, Job, LayerReport, check_target, fingerprint
 from .layout import STAGES, TensorPlan, block_prefix, is_packed, layer_shapes, packed_tensors, plan_tensors
-from .meter import MemoryWatch, Stopwatch
+from .meter import MemoryWatch, Stopwatch, device_peak
 from .prefix import embed_samples
 from .progress import Clock, Progress
 from .receipt import hash_files, make_receipt, write_receipt
@@ -60,25 +60,36 @@ class Task:
     calibration: CalibrationSet
     tensors: list[TensorPlan]
     settings: dict[str, Any]
+    device: torch.device = CPU
 
 
 def quantize(
-    source: str | Path, target: str | Path, recipe: Recipe | None = None, calibration: CalibrationSource = None
+    source: str | Path,
+    target: str | Path,
+    recipe: Recipe | None = None,
+    calibration: CalibrationSource = None,
+    device: str | torch.device = "cpu",
 ) -> Iterator[Progress]:
     """Quantizes the float checkpoint in `source` into the folder `target`, one step for every record taken.
 
+    `device` holds one block, one Hessian and some activations at a time.
     Goes on with an interrupted job in `target`. What can be refused is refused by the call itself, before the first
-    step: raises CheckpointError for a bad source, QuantizeError for a bad target, recipe or calibration set.
+    step: raises CheckpointError for a bad source, QuantizeError for a bad target, recipe, calibration set or device,
+    DeviceError for one that is not there.
     """
-    task = prepare(Path(source), Path(target), recipe or Recipe(), calibration)
+    place = check_device(device)
+    if place.type not in ("cpu", "cuda"):
+        raise QuantizeError("quantize.option", name="device", value=device, reason="not cpu or cuda")
+    task = replace(prepare(Path(source), Path(target), recipe or Recipe(), calibration), device=place)
     writer = ShardWriter(task.target / ".quantize", task.tensors, task.recipe.shard_bytes)
-    job = Job.open(task.target, task.settings, writer.size + stream_bytes(task.config, task.calibration.lengths))
+    streams = stream_bytes(task.config, task.calibration.lengths, task.recipe.float_targets)
+    job = Job.open(task.target, task.settings, writer.size + streams)
     return _run(task, job, writer)
 
 
-def stream_bytes(config: ModelConfig, lengths: list[int]) -> int:
-    """Disk that a job takes beside the result while it runs."""
-    streams = 2 * Activations.bytes_for(lengths, config.hidden_size)
+def stream_bytes(config: ModelConfig, lengths: list[int], floats: bool) -> int:
+    """Disk that a job takes beside the result while it runs; `floats`: the float model's stream is kept too."""
+    streams = 2 * (1 + floats) * Activations.bytes_for(lengths, config.hidden_size)
     gated = Activations.bytes_for(lengths, config.mlp_width)
     return streams + gated if streams + gated <= STREAM_BYTES else streams
 
@@ -146,7 +157,9 @@ class _Running:
 
     def save(self) -> None:
         """Makes what was done last."""
-        self.job.costs.curve = self.memory.points()
+        costs = self.job.costs
+        costs.curve = self.memory.points()
+        costs.device_peak_bytes = max(costs.device_peak_bytes, device_peak(self.task.device))
         self.job.save()
 
     def spent(self, stage: str, began: float) -> None:
@@ -159,8 +172,10 @@ def _is_whole(task: Task, job: Job, writer: ShardWriter) -> bool:
     """Whether the files that the job's state speaks of are still there."""
     if job.blocks == task.config.num_hidden_layers:
         return all((writer.folder / p.name).is_file() or (task.target / p.name).is_file() for p in writer.plans)
-    needs_stream = job.embedded and task.recipe.calibrates
-    return writer.is_laid_out() and (not needs_stream or job.stream_path(job.blocks).is_file())
+    needed = [job.stream_path(job.blocks)] if job.embedded and task.recipe.calibrates else []
+    if needed and task.recipe.float_targets:
+        needed.append(job.float_path(job.blocks))
+    return writer.is_laid_out() and all(path.is_file() for path in needed)
 
 
 def _copy(run: _Running) -> Iterator[Progress]:
@@ -193,7 +208,7 @@ def _embed(run: _Running) -> Iterator[Progress]:
         lengths = task.calibration.lengths
         with (
             Checkpoint.open(task.source) as checkpoint,
-            Activations(job.scratch_path, lengths, task.config.hidden_size) as stream,
+            Activations(job.scratch_path, lengths, task.config.hidden_size, task.device) as stream,
         ):
             for _ in embed_samples(checkpoint, task.calibration, stream):
                 run.clock.advance(run.work.embed / len(lengths))
@@ -207,8 +222,8 @@ def _embed(run: _Running) -> Iterator[Progress]:
 def _quantize_blocks(run: _Running) -> Iterator[Progress]:
     """All blocks that are not done; the next one is read while one is worked on."""
     task = run.task
-    rotary = RotaryTables(task.config)
-    with BlockReader(task.source, task.config, run.job.blocks) as reader:
+    rotary = RotaryTables(task.config, task.device)
+    with BlockReader(task.source, task.config, run.job.blocks, task.device) as reader:
         for index in range(run.job.blocks, task.config.num_hidden_layers):
             yield from _quantize_block(run, reader, rotary, index)
 
@@ -230,7 +245,8 @@ def _quantize_block(run: _Running, reader: BlockReader, rotary: RotaryTables, in
     job.reports += reports
     job.costs.blocks.append(cost)
     run.save()
-    job.stream_path(index).unlink(missing_ok=True)
+    for path in (job.stream_path(index), job.float_path(index)):
+        path.unlink(missing_ok=True)
     run.clock.advance(work.block - sum(work.layers.values()))
     yield run.clock.progress("block", blocks, index, cost=cost)
 
@@ -254,16 +270,23 @@ def _solve_block(
             run.writer.sync()
             if not last:
                 streams.scratch.move(job.stream_path(index + 1))
+                if streams.floats is not None:
+                    streams.floats.scratch.move(job.float_path(index + 1))
 
 
 def _open_streams(task: Task, job: Job, index: int, stack: ExitStack) -> Streams:
     lengths, width = task.calibration.lengths, task.config.hidden_size
-    entering = stack.enter_context(Activations(job.stream_path(index), lengths, width))
-    scratch = stack.enter_context(Activations(job.scratch_path, lengths, width))
-    gated = None
-    if stream_bytes(task.config, lengths) > 2 * scratch.size:
-        gated = stack.enter_context(Activations(job.gated_path, lengths, task.config.mlp_width))
-    return Streams(entering, scratch, gated)
+    entering = stack.enter_context(Activations(job.stream_path(index), lengths, width, task.device))
+    scratch = stack.enter_context(Activations(job.scratch_path, lengths, width, task.device))
+    gated = floats = None
+    follows = task.recipe.float_targets
+    if stream_bytes(task.config, lengths, follows) > 2 * (1 + follows) * scratch.size:
+        gated = stack.enter_context(Activations(job.gated_path, lengths, task.config.mlp_width, task.device))
+    if follows:
+        paths = (job.float_path(index), job.float_scratch_path)
+        files = [stack.enter_context(Activations(path, lengths, width, task.device)) for path in paths]
+        floats = Streams(files[0], files[1])
+    return Streams(entering, scratch, gated, floats)
 
 
 def _write_layer(
@@ -312,6 +335,9 @@ class Work:
                 shared = tokens * inputs**2 + inputs**3 / 6 if n == 0 else 0.0
                 # Through the layer once or twice, its error feedback, and searching its scales.
                 layers[layer] = shared + 1.5 * tokens * inputs * outputs + outputs * inputs * (inputs / 2 + 400)
+                if task.recipe.float_targets:
+                    # The float pass, what outputs lack, and the weights that make good for it.
+                    layers[layer] += 2.5 * tokens * inputs * outputs + outputs * inputs**2
         block = sum(layers.values()) + tokens * sum(i * o for i, o in shapes.values()) / 2
         copied = sum(p.nbytes for p in task.tensors if not is_packed(p.name))
         pictures = sum(len(sample.pictures) for sample in task.calibration.samples)

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 860, 270
-LEFT, RIGHT, TOP, BOTTOM = 58, 10, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 74, 10, 12, 46
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis is called, and whether it begins at zero."""
+    """What an axis is called, whether it begins at zero, and whether its values are whole numbers, which get room at
+    both ends."""
 
     label: str
     zero: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def bars(series: list[Series], across: Axis, up: Axis) -> str:
     """Stacked bars: every series has a point at the same places."""
     places = [x for x, _ in series[0].points]
     tops = [sum(one.points[n][1] for one in series) for n in range(len(places))]
-    frame = _frame([min(places) - 0.6, max(places) + 0.6], [*tops, 0.0], across, up)
+    frame = _frame(places, [*tops, 0.0], across, up)
     width = 0.8 * (frame.x(1) - frame.x(0))
     drawn, under = [], [0.0] * len(places)
     for one in series:
@@ -70,8 +72,8 @@ def bars(series: list[Series], across: Axis, up: Axis) -> str:
 
 def legend(series: list[Series]) -> str:
     """Names beside their colours."""
-    items = (f'<span style="color:{one.colour}">■</span> {escape(one.name)}' for one in series)
-    return f"<p>{' &nbsp; '.join(items)}</p>"
+    items = (f'<span><b style="color:{one.colour}">■</b> {escape(one.name)}</span>' for one in series)
+    return f'<p class="key">{" ".join(items)}</p>'
 
 
 def _dots(one: Series, frame: _Frame) -> str:
@@ -89,7 +91,8 @@ def _line(one: Series, frame: _Frame) -> str:
 
 
 def _frame(xs: list[float], ys: list[float], across: Axis, up: Axis) -> _Frame:
-    (left, right), (foot, top) = _range(xs, across.zero), _range(ys, up.zero)
+    room = 0.6 if across.whole else 0.0
+    (left, right), (foot, top) = _range([min(xs) - room, max(xs) + room], across.zero), _range(ys, up.zero)
     return _Frame((left, foot), (right, top + 0.05 * (top - foot)))
 
 
@@ -114,9 +117,12 @@ def _page(frame: _Frame, across: Axis, up: Axis, drawn: list[str]) -> str:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y}" dy=".35em" text-anchor="end">{value:.4g}</text>')
     for value in ticks(frame.low[0], frame.high[0]):
-        parts.append(f'<text x="{frame.x(value):.1f}" y="{foot + 16}" text-anchor="middle">{value:.4g}</text>')
+        if across.whole and value != round(value):
+            continue
+        parts.append(f'<text x="{frame.x(value):.1f}" y="{foot + 18}" text-anchor="middle">{value:.4g}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(across.label)}</text>')
-    turned = f"translate(12 {(TOP + foot) / 2:.0f}) rotate(-90)"
+    turned = f"translate(16 {(TOP + foot) / 2:.0f}) rotate(-90)"
     parts.append(f'<text transform="{turned}" text-anchor="middle">{escape(up.label)}</text>')
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}{"".join(drawn)}</svg>'
+    drawing = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}{"".join(drawn)}</svg>'
+    return f'<div class="wide">{drawing}</div>'

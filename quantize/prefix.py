@@ -27,9 +27,11 @@ FLOAT32_BYTES = 1 << 30
 def embed_samples(checkpoint: Checkpoint, calibration: CalibrationSet, stream: Activations) -> Iterator[int]:
     """Writes what enters block 0 of every sample into `stream`; yields the number of each sample once done.
 
+    The vision encoder works on the stream's device. The embedding stays on the CPU: a sample needs a few of its rows.
+
     Raises CheckpointError for weights that are not finite where they were used.
     """
-    model = _prefix_model(checkpoint)
+    model = _prefix_model(checkpoint, stream.device)
     for n, sample in enumerate(calibration.samples):
         features = None
         if sample.pictures:
@@ -46,8 +48,8 @@ def embed_samples(checkpoint: Checkpoint, calibration: CalibrationSet, stream: A
         yield n
 
 
-def _prefix_model(checkpoint: Checkpoint) -> BelleVL:
-    """A model whose embedding and vision encoder are loaded and whose blocks are empty."""
+def _prefix_model(checkpoint: Checkpoint, device: torch.device) -> BelleVL:
+    """A model whose embedding and, on `device`, vision encoder are loaded and whose blocks are empty."""
     config = checkpoint.config
     with torch.device("meta"):
         model = BelleVL(config).eval()
@@ -58,8 +60,9 @@ def _prefix_model(checkpoint: Checkpoint) -> BelleVL:
     model.transformer.wte.weight = nn.Parameter(wte, requires_grad=False)
     if config.visual is not None:
         visual = model.transformer.visual
-        state = {name: checkpoint.read(f"transformer.visual.{name}", dtype) for name in visual.state_dict()}
+        state = {name: checkpoint.read(f"transformer.visual.{name}", dtype, device) for name in visual.state_dict()}
         visual.load_state_dict(state, assign=True)
+        model.vision_place = None if device.type == "cpu" else (device, dtype)
     return model
 
 

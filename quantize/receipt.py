@@ -18,6 +18,8 @@ from bellevl.config import read_json
 from bellevl.errors import CheckpointError
 
 if TYPE_CHECKING:
+    import torch
+
     from .job import Job
     from .pipeline import Task
     from .shards import ShardWriter
@@ -62,10 +64,15 @@ def make_receipt(task: Task, job: Job, hashes: dict[str, dict[str, Any]]) -> dic
             "runs": costs.runs,
             "blocks": [dataclasses.asdict(block) for block in costs.blocks],
             "peak_bytes": max((count for _, count in costs.curve), default=None),
+            "device_peak_bytes": costs.device_peak_bytes or None,
             "memory": costs.curve,
         },
         "versions": {"bellevl": __version__, "python": platform.python_version(), **package_versions()},
-        "machine": {"system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()},
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "device": _device(task.device),
+        },
     }
 
 
@@ -150,6 +157,12 @@ def source_hashes(folder: Path) -> dict[str, Any]:
         shards = checkpoint.shards()
     files = {path.name: {"bytes": path.stat().st_size, "ends_sha256": end_digest(path)} for path in shards}
     return {"config_sha256": hashlib.sha256((folder / "config.json").read_bytes()).hexdigest(), "files": files}
+
+
+def _device(device: torch.device) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def package_versions() -> dict[str, str]:

@@ -17,8 +17,10 @@ from .plot import Axis, Series, bars, legend, plot
 COLOURS = ("#2f6fb3", "#d9822b", "#2a9d74", "#b3446c", "#7a5cc0", "#8a8f98", "#c2a000")
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1d2129; --soft: #667; --line: #d8dbe0; --page: #fff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8ec; --soft: #9aa0aa; --line: #3a3f48; --page: #16181c; } }
+:root { color-scheme: light dark; --ink: #1d2129; --soft: #667; --line: #d8dbe0; --page: #fff; --warn: #b3446c; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e8ec; --soft: #9aa0aa; --line: #3a3f48; --page: #16181c; --warn: #e58aac; }
+}
 body { font: 15px/1.5 system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif; color: var(--ink);
        background: var(--page); max-width: 56rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
@@ -27,9 +29,14 @@ p, .soft { color: var(--soft); } .facts { display: flex; flex-wrap: wrap; gap: .
 .facts span { color: var(--soft); font-size: .85rem; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; } .wide { overflow-x: auto; }
 td, th { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; } code { font-size: .78rem; overflow-wrap: anywhere; }
+td { font-variant-numeric: tabular-nums; } td:first-child { white-space: nowrap; }
+code { font-size: .78rem; } td:last-child code { overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; display: block; } svg text { font: 12px system-ui, sans-serif; fill: var(--soft); }
-svg .grid { stroke: var(--line); } .warn { color: #b3446c; }
+svg .grid { stroke: var(--line); } .key { margin: .5rem 0; } .key span { margin-right: 1rem; white-space: nowrap; }
+.wide + .wide { margin-top: .75rem; } .warn { color: var(--warn); }
+@media (max-width: 40rem) {
+  svg { min-width: 36rem; } svg text { font-size: 17px; } td:last-child { min-width: 12rem; }
+}
 """.strip()
 
 
@@ -42,7 +49,7 @@ def report_page(receipt: dict[str, Any], name: str) -> str:
         _section("每块用时", "Time of each block", _times(receipt)),
         _section("内存", "Memory over time", _memory(receipt)),
         _section("退路", "Fallbacks", _fallbacks(receipt)),
-        _section("设置", "Recipe", _table([], [[k, str(v)] for k, v in receipt["recipe"].items()])),
+        _section("设置", "Recipe", _recipe(receipt["recipe"])),
         _section("文件", "Files", _files(receipt)),
         _section("环境", "Made with", _versions(receipt)),
     ]
@@ -71,6 +78,8 @@ def _facts(receipt: dict[str, Any]) -> str:
         (human_bytes(cost["peak_bytes"]) if cost.get("peak_bytes") else "?", "内存峰值 peak memory"),
         (f"{sum(errors) / len(errors):.3g}" if errors else "?", "平均误差 mean error"),
     ]
+    if cost.get("device_peak_bytes"):
+        facts.append((human_bytes(cost["device_peak_bytes"]), "显存峰值 peak GPU memory"))
     if calibration.get("tokens"):
         text = f"{calibration['samples']} / {calibration['pictures']} / {calibration['tokens']:,}"
         facts.append((text, "校准: 样本 / 图片 / 词元 calibration: samples / pictures / tokens"))
@@ -87,7 +96,7 @@ def _errors(receipt: dict[str, Any]) -> str:
     ]
     if not series:
         return ""
-    return plot(series, Axis("块 block"), Axis("|X(W − Q)| / |XW|", zero=True)) + legend(series)
+    return plot(series, Axis("块 block", whole=True), Axis("|X(W − Q)| / |XW|", zero=True)) + legend(series)
 
 
 def _fidelity(receipt: dict[str, Any]) -> str:
@@ -120,16 +129,17 @@ def _times(receipt: dict[str, Any]) -> str:
         for name, colour, values in zip((*PARTS, "rest"), COLOURS, columns, strict=True)
     ]
     read = sum(block["read"] for block in blocks) / len(blocks)
-    note = f"<p>读取与计算并行，每块 {read:.1f} 秒 · reading runs beside the work, {read:.1f} s a block</p>"
-    return bars(series, Axis("块 block"), Axis("秒 s", zero=True)) + legend(series) + note
+    note = f"<p>读取与计算并行，每块 {read:.2g} 秒 · reading runs beside the work, {read:.2g} s a block</p>"
+    return bars(series, Axis("块 block", whole=True), Axis("秒 s", zero=True)) + legend(series) + note
 
 
 def _memory(receipt: dict[str, Any]) -> str:
     curve = receipt["cost"].get("memory") or []
     if len(curve) < 2:
         return ""
-    series = [Series("resident", COLOURS[0], [(seconds / 60, count / 1e9) for seconds, count in curve])]
-    return plot(series, Axis("分钟 min", zero=True), Axis("GB", zero=True), joined=True)
+    unit, name = (1, "秒 s") if curve[-1][0] < 180 else (60, "分钟 min")
+    series = [Series("resident", COLOURS[0], [(seconds / unit, count / 1e9) for seconds, count in curve])]
+    return plot(series, Axis(name, zero=True), Axis("GB", zero=True), joined=True)
 
 
 def _fallbacks(receipt: dict[str, Any]) -> str:
@@ -140,6 +150,11 @@ def _fallbacks(receipt: dict[str, Any]) -> str:
     if not rows:
         return "<p>无 · none</p>"
     return '<div class="warn">' + _table(["layer", "method", "damp", "error"], rows) + "</div>"
+
+
+def _recipe(recipe: dict[str, Any]) -> str:
+    """Settings as they are called in Python; large numbers with commas."""
+    return _table([], [[k, f"{v:,}" if type(v) is int else str(v)] for k, v in recipe.items()])
 
 
 def _files(receipt: dict[str, Any]) -> str:

@@ -22,8 +22,8 @@ from quantize.hessian import HessianSum
 from quantize.recipe import Recipe
 
 SETTINGS = {
-    "sym": Recipe(),
-    "asym": Recipe(sym=False),
+    "sym": Recipe(desc_act=False),
+    "asym": Recipe(sym=False, desc_act=False),
     "sym-desc_act": Recipe(desc_act=True, static_groups=False),
 }
 
@@ -70,9 +70,9 @@ def test_not_above_the_better_tool(golden: Path, setting: str, search: bool) -> 
 def test_act_order_with_static_groups_keeps_groups_in_place(golden: Path) -> None:
     """Static groups have the plain g_idx and still beat no act order."""
     W, X, H = source(golden)
-    static = quantize_weight(W, H, Recipe(desc_act=True))
+    static, plain = quantize_weight(W, H, Recipe()), quantize_weight(W, H, Recipe(desc_act=False))
     assert torch.equal(static.g_idx, packing.plain_groups(256, 128))
-    assert output_error(W, static.dequantize(), X) < output_error(W, quantize_weight(W, H, Recipe()).dequantize(), X)
+    assert output_error(W, static.dequantize(), X) < output_error(W, plain.dequantize(), X)
 
 
 def textbook(W: Tensor, H: Tensor, recipe: Recipe, size: int) -> Tensor:
@@ -97,7 +97,13 @@ def textbook(W: Tensor, H: Tensor, recipe: Recipe, size: int) -> Tensor:
     return codes.flip(0).to(torch.uint8)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(group_size=32), Recipe(group_size=32, sym=False, search_scales=False)])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(group_size=32, desc_act=False),
+        Recipe(group_size=32, desc_act=False, sym=False, search_scales=False),
+    ],
+)
 def test_equals_the_papers_algorithm(recipe: Recipe) -> None:
     """Recursion, lazy products and one factorization give the codes of the paper's loop (a rounding tie apart)."""
     W, H = random_problem()
@@ -255,6 +261,16 @@ def test_hessian_counts_every_token_once() -> None:
     expected = X.T @ X / 50
     for found in (whole, parts, weighted):
         assert torch.allclose(found.finish(), expected, atol=1e-5)
+
+
+def test_a_picture_s_tokens_pull_the_hessian_less() -> None:
+    """H is the weighted mean: with a weight of a third, picture tokens move it a third as much as text tokens do."""
+    generator = torch.Generator().manual_seed(6)
+    text, picture = torch.randn(30, 24, generator=generator), 5 + torch.randn(90, 24, generator=generator)
+    gathered = HessianSum(24)
+    gathered.add(torch.cat([text, picture]), torch.cat([torch.ones(30), torch.full((90,), 1 / 3)]))
+    expected = (text.T @ text + picture.T @ picture / 3) / (30 + 90 / 3)
+    assert torch.allclose(gathered.finish(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_error_is_measured_on_outputs(golden: Path) -> None:
