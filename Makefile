@@ -2,6 +2,8 @@
 #   demo   two example pictures answered by the embedded model      test   what the tests need, then the tests
 #   lint   format and lint                                          check  lint and types
 #   bench  every benchmark, results to benchmarks/results           clean  what these commands made, .venv too
+#   interop       int4 checkpoints from and to GPTQModel, optimum and transformers (their own environment, 1.6 GB)
+#   interop-gguf  the GGUF file in llama.cpp, which is built first (a C++ compiler, some minutes)
 # Everything is installed into .venv once; a stamp there keeps later runs off the network.
 
 PYTHON ?= python3
@@ -19,7 +21,7 @@ define install
 @touch $@
 endef
 
-.PHONY: demo test lint check bench clean
+.PHONY: demo test lint check bench clean interop interop-gguf
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -62,6 +64,31 @@ bench: $(INSTALLED)
 	@for benchmark in $(sort $(wildcard benchmarks/[a-z]*.py)); do \
 		echo "== $$benchmark"; $(BIN)/python "$$benchmark" || exit $$?; \
 	done
+
+# gptqmodel is built against the torch that is there: torch first, and no build environment with another one.
+INTEROP := $(VENV)/interop
+$(INTEROP)/.installed: scripts/interop.txt
+	@$(PYTHON) -m venv $(INTEROP)
+	@echo "installing GPTQModel, optimum and transformers into $(INTEROP) (needs the network once)"
+	@$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 setuptools==84.2.1 wheel ninja
+	@$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		--requirement scripts/interop.txt --editable .
+	@touch $@
+
+# Any x86-64 processor of the last ten years; without -DGGML_NATIVE=OFF it is built for this one.
+CMAKE_ARGS ?= -DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DLLAVA_BUILD=OFF
+$(INTEROP)/.llama: $(INTEROP)/.installed
+	@echo "building llama-cpp-python (needs the network and a C++ compiler once)"
+	@CMAKE_ARGS="$(CMAKE_ARGS)" $(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check \
+		llama-cpp-python==0.3.36
+	@touch $@
+
+# One thread: the model is small, and both sides then add in the same order.
+interop: $(INTEROP)/.installed
+	OMP_NUM_THREADS=1 GPTQMODEL_CPU_WORKERS=2 $(INTEROP)/bin/python scripts/interop.py
+
+interop-gguf: $(INTEROP)/.llama
+	OMP_NUM_THREADS=1 $(INTEROP)/bin/python scripts/interop_gguf.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
