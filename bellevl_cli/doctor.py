@@ -17,9 +17,9 @@ from .screen.render import Renderer
 from .screen.table import table_lines
 from .words import cause, say
 
-#: The tiny answer: what is asked of a plain green picture, and how long it may get.
+#: The tiny answer: what it is asked about, and how long it may get.
 QUESTION_TOKENS = 24
-COLOUR = (40, 160, 60)
+SIDE, CIRCLE, COLOUR = 112, (24, 24, 88, 88), (40, 160, 60)
 
 
 def run(net: bool, as_json: bool, renderer: Renderer | None = None) -> None:
@@ -70,8 +70,8 @@ def _answer(net: bool) -> Iterator[Finding]:
 
 
 def _tiny_answer() -> tuple[str, float, int]:
-    """(text, seconds, tokens) of the embedded model's answer about a green picture."""
-    from PIL import Image
+    """(text, seconds, tokens) of the embedded model's answer about a green circle."""
+    from PIL import Image, ImageDraw
 
     from bellevl.nano import folder
 
@@ -80,7 +80,8 @@ def _tiny_answer() -> tuple[str, float, int]:
     session = load(chosen, answer_tokens(chosen, QUESTION_TOKENS), lambda memory: None)
     session.chat.row = None  # so short an answer says nothing about others
     answer, started = AnswerText(), time.perf_counter()
-    picture = Image.new("RGB", (64, 64), COLOUR)
-    pieces = session.chat.stream(say("default_question"), image=picture, **sampling.keywords())
+    picture = Image.new("RGB", (SIDE, SIDE), "white")
+    ImageDraw.Draw(picture).ellipse(CIRCLE, fill=COLOUR)
+    pieces = session.chat.stream(say("doctor.question"), image=picture, **sampling.keywords())
     piece = last_piece(pieces, answer.push)
     return answer.text, time.perf_counter() - started, piece.tokens

@@ -164,9 +164,11 @@ def _pictures() -> Iterator[Finding]:
     """How a picture comes out of the clipboard and onto the screen."""
     from .pictures import clipboard, terminal
 
-    package = clipboard.missing_tool()
-    text = say("doctor.ok") if package is None else say("doctor.clipboard_missing", package=package)
-    facts = {"missing": package}
+    package, there = clipboard.missing_tool(), clipboard.has_display()
+    text = say("doctor.ok" if there else "doctor.clipboard_none")
+    if package is not None:
+        text = say("doctor.clipboard_missing", package=package)
+    facts = {"missing": package, "display": there}
     yield Finding("clipboard", OK if package is None else WARNING, say("doctor.clipboard"), text, facts)
     shows = terminal.protocol()
     text = say("doctor.no_pictures") if shows is None else shows

@@ -1,4 +1,5 @@
-"""Everything config.toml may say, in one table, and what a value of it has to look like. Reads no file.
+"""Everything config.toml may say, in one table, and what a value of it has to look like; the environment variables
+that are no setting, in another. Reads no file.
 
 A key is read with `settings.config_value(name)`. Its environment variable is its name in capitals: `max_tokens` is
 BELLEVL_MAX_TOKENS. `bellevl config show` prints this table.
@@ -11,7 +12,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from bellevl.config import KV_FORMS
 from bellevl.errors import ConfigError
+
+#: The smallest window: a picture of 256 tokens and a question.
+LEAST_CONTEXT = 512
 
 #: Words for yes and no, in the environment and on the command line.
 YES, NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -77,26 +82,53 @@ KINDS: dict[type, str] = {
     float: "not a number",
 }
 
+#: Where the vision encoder may be: with the language model, or on the CPU whatever the device is.
+VISION_PLACES = ("auto", "cpu")
+
 #: In the order of `bellevl config show`.
 KEYS: tuple[Key, ...] = (
     Key("model", str, None, "config.model"),
     Key("models", str, None, "config.models"),
     Key("device", str, None, "config.device"),
+    Key("kv", str, "float", "config.kv", choices=KV_FORMS),
+    Key("vision", str, "auto", "config.vision", choices=VISION_PLACES),
     Key("endpoint", str, None, "config.endpoint"),
     Key("system", str, None, "config.system"),
     Key("question", str, None, "config.question"),
     Key("max_tokens", int, None, "config.max_tokens", low=1),
     Key("temperature", float, None, "config.temperature", low=0, high=100),
     Key("top_p", float, None, "config.top_p", low=0, high=1),
+    Key("ctx", int, None, "config.ctx", low=LEAST_CONTEXT),
+    Key("answer_lang", str, None, "config.answer_lang", choices=("zh", "en", "auto")),
+    Key("script", str, None, "config.script", choices=("hans", "hant")),
     Key("format", str, "auto", "config.format", choices=("auto", "raw", "markdown")),
     Key("color", str, "auto", "config.color", choices=("auto", "always", "never")),
     Key("plain", bool, False, "config.plain"),
     Key("stats", bool, False, "config.stats"),
+    Key("punctuation", str, "full", "config.punctuation", choices=("full", "keep")),
+    Key("draw_boxes", bool, True, "config.draw_boxes"),
     Key("editing_mode", str, "emacs", "config.editing_mode", choices=("emacs", "vi")),
     Key("matte", str, "white", "config.matte"),
     Key("log", bool, True, "config.log"),
     Key("store_images", bool, False, "config.store_images"),
 )
+
+#: Environment variables that are no setting -> what they do, a message id.
+VARIABLES: dict[str, str] = {
+    "BELLEVL_LANG": "variable.lang",
+    "BELLEVL_CONFIG": "variable.config",
+    "BELLEVL_NO_LOG": "variable.no_log",
+    "BELLEVL_NOHISTORY": "variable.no_history",
+    "BELLEVL_TOKEN": "variable.token",
+    "BELLEVL_SHOW": "variable.show",
+    "BELLEVL_DEBUG": "variable.debug",
+    "HF_ENDPOINT": "variable.endpoint",
+    "HF_TOKEN": "variable.hub_token",
+    "HF_HUB_OFFLINE": "variable.offline",
+    "NO_COLOR": "variable.no_color",
+    "FORCE_COLOR": "variable.force_color",
+    "TERM": "variable.term",
+}
 
 BY_NAME = {key.name: key for key in KEYS}
 

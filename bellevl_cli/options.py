@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from bellevl.config import KV_FORMS
+
 from .exits import UsageError
+from .keys import LEAST_CONTEXT, VISION_PLACES
 from .screen import look
 from .screen.clean import clean_line, set_encoding, typed_text
 from .settings import switched_on
 from .words import say
-
-#: The smallest window that `--ctx` takes: a picture of 256 tokens and a question.
-LEAST_CONTEXT = 512
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class ModelOptions:
     max_memory: int | None = None
     language: str | None = None
     script: str | None = None
+    kv: str | None = None
+    vision: str | None = None
 
 
 class _Debug:
@@ -118,9 +120,23 @@ def _lang(value: str | None) -> str | None:
 
 def _script(value: str | None) -> str | None:
     """Raises UsageError where the package that converts is not installed."""
-    if value is not None and find_spec("opencc") is None:
-        raise UsageError(say("usage.opencc"))
+    if value is not None:
+        require_opencc()
     return _one_of("--script", ("hans", "hant"), value)
+
+
+def require_opencc() -> None:
+    """Raises UsageError where the package is not installed."""
+    if find_spec("opencc") is None:
+        raise UsageError(say("usage.opencc"))
+
+
+def _kv(value: str | None) -> str | None:
+    return _one_of("--kv", KV_FORMS, value)
+
+
+def _vision(value: str | None) -> str | None:
+    return _one_of("--vision", VISION_PLACES, value)
 
 
 def _context(value: int | None) -> int | None:
@@ -184,4 +200,8 @@ ContextSize = Annotated[
 MaxMemory = Annotated[
     int | None,
     typer.Option("--max-memory", help=say("help.max_memory"), metavar="SIZE", parser=_bytes, show_default=False),
+]
+Kv = Annotated[str | None, typer.Option("--kv", help=say("help.kv"), metavar="FORM", callback=_kv, show_default=False)]
+Vision = Annotated[
+    str | None, typer.Option("--vision", help=say("help.vision"), metavar="PLACE", callback=_vision, show_default=False)
 ]

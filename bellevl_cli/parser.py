@@ -70,6 +70,7 @@ def new_group(name: str, summary: str, epilog: str | None = None, bare: bool = F
     return typer.Typer(
         name=name,
         cls=Group,
+        subcommand_metavar="[COMMAND [ARGS]...]" if bare else "COMMAND [ARGS]...",
         help=summary,
         epilog=epilog,
         invoke_without_command=bare,

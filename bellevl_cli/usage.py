@@ -28,6 +28,7 @@ def _cause(error: Any) -> str:
     kind = type(error).__name__
     said = error.format_message() if hasattr(error, "format_message") else str(error)
     parameter, name = getattr(error, "param", None), str(getattr(error, "option_name", ""))
+    context = getattr(error, "ctx", None)
     if kind == "NoSuchOption":
         return say("usage.no_option", name=name, near=_meant(name, error.possibilities or ()))
     if kind == "BadOptionUsage":
@@ -36,6 +37,8 @@ def _cause(error: Any) -> str:
         return say("usage.missing", name=parameter.metavar or str(parameter.name).upper())
     if kind == "BadParameter" and parameter is not None:
         return _wrong_value(error, parameter, said)
+    if said.startswith("Missing command") and context is not None:
+        return say("usage.no_subcommand", names=" ".join(context.command.list_commands(context)))
     return _other(said)
 
 

@@ -3,6 +3,11 @@
 GET  /api/models/OWNER/NAME[/revision/REV]?blobs=true   what the repository holds
 GET  /OWNER/NAME/resolve/COMMIT/FILE                    small files; large ones are sent on to /cdn/
 GET  /cdn/SHA256                                        their bytes, with ranges
+
+And those of modelscope.cn:
+
+GET  /api/v1/models/OWNER/NAME/repo/files?Revision=master&Recursive=true    what the repository holds
+GET  /api/v1/models/OWNER/NAME/repo?Revision=master&FilePath=FILE           the bytes of a file, with ranges
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 REPO = "someone/Tiny-VL"
 
@@ -27,6 +33,7 @@ class Hub:
         self.commit = "0123456789abcdef0123456789abcdef01234567"
         self.large = {name for name in files if name.endswith((".safetensors", ".bin"))}
         self.seen: list[tuple[str, str | None]] = []
+        self.tokens: set[str | None] = set()  # what requests had as Authorization
         self.sent: dict[str, bytes] = {}  # other bytes than were published
         self.cuts: list[int] = []  # after so many bytes the next transfers of large files break off
         self.pause = 0.0  # seconds between two pieces of a large file
@@ -38,6 +45,15 @@ class Hub:
     def listing(self) -> dict[str, Any]:
         return {"_id": "1", "id": REPO, "modelId": REPO, "sha": self.commit, "private": False, "tags": [],
                 "siblings": [self._sibling(name) for name in self.files]}  # fmt: skip
+
+    def scope_listing(self) -> dict[str, Any]:
+        """As modelscope.cn lists it: folders too, a hash for every file."""
+        rows = [
+            {"Type": "blob", "Name": name, "Path": name, "Size": len(content), "Sha256": _digest(content)}
+            for name, content in self.files.items()
+        ]
+        folder = {"Type": "tree", "Name": "assets", "Path": "assets", "Size": 0, "Sha256": ""}
+        return {"Code": 200, "Success": True, "Message": "success", "Data": {"Files": [folder, *rows]}}
 
     def _sibling(self, name: str) -> dict[str, Any]:
         content = self.files[name]
@@ -67,11 +83,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        self.hub.seen.append((path, self.headers.get("Range")))
+        path, _, query = self.path.partition("?")
+        asked = {name: values[0] for name, values in parse_qs(query).items()}
+        place = f"{path}/{asked['FilePath']}" if "FilePath" in asked else path
+        self.hub.tokens.add(self.headers.get("Authorization"))
+        self.hub.seen.append((place, self.headers.get("Range")))
         if self.hub.refusal is not None:
             status, code = self.hub.refusal
             self._answer(status, b"{}", {"X-Error-Code": code} if code else {})
+        elif path.startswith("/api/v1/models/"):
+            self._modelscope(path.removeprefix("/api/v1/models/"), asked)
         elif path.startswith(f"/api/models/{REPO}"):
             self._answer(200, json.dumps(self.hub.listing()).encode(), {"Content-Type": "application/json"})
         elif path.startswith("/api/"):
@@ -82,6 +103,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._large(next(name for name, content in self.hub.files.items() if _digest(content) == found[1]))
         else:
             self._answer(404, b"", {})
+
+    def _modelscope(self, path: str, asked: dict[str, str]) -> None:
+        if path == f"{REPO}/repo/files" and asked["Revision"] == "master":
+            self._answer(200, json.dumps(self.hub.scope_listing()).encode(), {"Content-Type": "application/json"})
+        elif path == f"{REPO}/repo" and asked["Revision"] == "master" and asked["FilePath"] in self.hub.files:
+            self._large(asked["FilePath"])
+        else:
+            self._answer(404, b'{"Code": 10010205001, "Success": false, "Message": "not found"}', {})
 
     def _resolve(self, name: str) -> None:
         if name not in self.hub.files:
@@ -107,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         rest = content[start:]
-        cut = self.hub.cuts.pop(0) if self.hub.cuts else len(rest)
+        cut = self.hub.cuts.pop(0) if self.hub.cuts and name in self.hub.large else len(rest)
         for at in range(0, min(cut, len(rest)), 1 << 16):
             if self.hub.pause and self.hub.stopped.wait(self.hub.pause):
                 break

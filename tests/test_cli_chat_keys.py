@@ -9,9 +9,12 @@ import base64
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import pexpect
 import pytest
 from chat_terminal import ALT_ENTER, ANSWER, CTRL_J, CTRL_R, CTRL_V, EDITOR, UP, Terminal
 from PIL import Image
@@ -126,6 +129,72 @@ def test_pasted_lines_stay_one_message(terminal: Terminal) -> None:
     terminal.wait(ANSWER)
     terminal.ready()
     assert asked(terminal) == "粘贴一\n粘贴二\n粘贴三"
+
+
+LEFT, HOME, ERASE_LINE = "\x1b[D", "\x01", "\x15"
+
+
+def at_cursor(terminal: Terminal) -> tuple[str, int]:
+    """The character under the real cursor, and its column."""
+    cursor = terminal.screen.cursor
+    return terminal.screen.buffer[cursor.y][cursor.x].data, cursor.x
+
+
+def settles(terminal: Terminal, character: str, column: int) -> None:
+    """Reads until the cursor stands on `character` in `column`: there an input method shows its window."""
+    end = time.monotonic() + 60
+    while at_cursor(terminal) != (character, column):
+        assert time.monotonic() < end, f"{at_cursor(terminal)} instead of {(character, column)}:\n{terminal.text()}"
+        with suppress(pexpect.TIMEOUT):
+            terminal.feed(terminal.child.read_nonblocking(4096, timeout=0.05))
+
+
+def test_the_real_cursor_is_at_the_edit_point(terminal: Terminal) -> None:
+    """Among wide characters the cursor stands on the one that is edited, also after an insertion in the middle."""
+    terminal.send("中文输入abc")
+    settles(terminal, " ", 4 + 2 * 4 + 3)
+    terminal.send(LEFT * 4)
+    settles(terminal, "入", 4 + 2 * 3)
+    terminal.send("法")
+    settles(terminal, "入", 4 + 2 * 4)
+    assert "中文输法入abc" in terminal.ready("中文输法入abc")
+    terminal.send("\x7f" + HOME)
+    settles(terminal, "中", 4)
+    terminal.send("\x03")
+
+
+@pytest.mark.parametrize("begin", ["", "a"])
+def test_the_real_cursor_is_at_the_edit_point_of_a_wrapped_line(terminal: Terminal, begin: str) -> None:
+    """On the second row of a long line, back on the first, and where a wide character did not fit into the last column
+    the cursor stands on the character that is edited."""
+    text = begin + "".join(chr(0x4E00 + number) for number in range(80))
+    first_row = (120 - 4 - len(begin)) // 2 + len(begin)  # characters on it; each row begins behind four columns
+    terminal.send(text)
+    settles(terminal, " ", 4 + 2 * (len(text) - first_row))
+    row = terminal.screen.cursor.y
+    terminal.send(LEFT * 10)
+    settles(terminal, text[-10], 4 + 2 * (len(text) - 10 - first_row))
+    terminal.send("字")
+    settles(terminal, text[-10], 4 + 2 * (len(text) - 9 - first_row))
+    assert terminal.screen.cursor.y == row
+    terminal.send(LEFT * 40)
+    place = len(text) + 1 - 50
+    settles(terminal, text[place], 4 + 2 * place - len(begin))
+    assert terminal.screen.cursor.y == row - 1
+    terminal.send("\x03")
+    terminal.ready()
+
+
+def test_an_input_method_s_characters_are_no_paste(terminal: Terminal, desk: Desk) -> None:
+    """Many characters at once are typed text as one is: not sent, and a picture's path among them is not taken for one
+    that was dropped; Enter sends what stands there."""
+    terminal.send("你好世界，" + str(desk.folder / "blue.png"))
+    screen = terminal.ready(f"你好世界，{re.escape(str(desk.folder))}/blue.png")
+    assert "图片 [1]" not in screen and not re.search(ANSWER, screen)
+    terminal.send(ERASE_LINE + "你好世界\r")
+    terminal.wait(ANSWER)
+    terminal.ready()
+    assert asked(terminal) == "你好世界"
 
 
 def test_a_dropped_picture_is_attached_at_once(terminal: Terminal, desk: Desk) -> None:

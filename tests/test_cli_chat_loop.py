@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from bellevl.chat import Chat, Piece, Stats
+from bellevl.drawing import Marked, draw_marked
 from bellevl.prompt import Turn
+from bellevl_cli.chat.bar import Bar
+from bellevl_cli.chat.boxed import file_name
 from bellevl_cli.chat.repl import ChatLoop
 from bellevl_cli.log import Log, open_log
+from bellevl_cli.log.removing import remove
+from bellevl_cli.log.store import KeptLog
 from bellevl_cli.options import ModelOptions, SamplingOptions
+from bellevl_cli.pictures.boxes import place, read_boxes
 from bellevl_cli.pictures.tiles import join_answers
 from bellevl_cli.running.session import Session, load, plan
 from bellevl_cli.screen.render import Renderer
@@ -277,6 +286,108 @@ def test_show_saves_the_boxes(person: Person, pictures: None, tmp_path: Path) ->
     assert "不能显示" in person.types("/show").said
 
 
+# ---- boxes
+
+
+BOXED = "<ref>猫</ref><box>(100,100),(900,900)</box>和<ref>狗</ref><box>(1,2),(30,40)</box>"
+
+
+@pytest.fixture
+def boxed(fresh: Session, pictures: None, monkeypatch: pytest.MonkeyPatch) -> Person:
+    """A person whose questions are all answered by two boxes, with a log."""
+
+    def answered(chat: Chat, turns: list[Turn], *arguments: Any, **keywords: Any) -> Iterator[Piece]:
+        chat.turns = [*turns[:-1], replace(turns[-1], answer=BOXED)]
+        yield Piece(BOXED, 9, "stop", Stats(10, 9, 0.0, 0.1, 0.2))
+
+    monkeypatch.setattr(Chat, "_answer", answered)
+    return Person(fresh, log=open_log())
+
+
+def kept(tmp_path: Path) -> list[Path]:
+    """Pictures with boxes that were kept."""
+    return sorted((tmp_path / "XDG_DATA_HOME/bellevl/boxes").rglob("*.png"))
+
+
+def test_boxes_are_drawn_beside_the_log(boxed: Person, tmp_path: Path) -> None:
+    """An answer with boxes leaves cat.boxes.png in its dialogue's folder and says where, on stderr; the picture itself
+    stays as it is, and another answer takes the file's place."""
+    before = (tmp_path / "cat.png").read_bytes()
+    said = boxed.types("/img cat.png 框出来").said
+    [path] = kept(tmp_path)
+    assert f"已写 {path} (2 个框)" in said and path.name == "cat.boxes.png"
+    assert path.parent.name == boxed.loop.threads.current.log_id and path.parent.stat().st_mode & 0o077 == 0
+    with Image.open(path) as drawn, Image.open(tmp_path / "cat.png") as plain:
+        assert drawn.size == plain.size and drawn.convert("RGB").tobytes() != plain.tobytes()
+    assert boxed.answered == "猫[1]和狗[2]" and (tmp_path / "cat.png").read_bytes() == before
+    boxed.types("再来", "/retry")
+    assert kept(tmp_path) == [path]
+
+
+def test_boxes_of_a_piece_are_drawn_on_the_whole(boxed: Person, tmp_path: Path) -> None:
+    """Behind /crop the boxes stand where they are in the whole picture."""
+    boxed.types("/img cat.png", "/crop 32,24,64,48", "框出来")
+    [path] = kept(tmp_path)
+    placed = place(read_boxes(BOXED).boxes, (64, 48), (32, 24, 64, 48))
+    marked = [Marked(box.label, box.number, box.xyxy_px) for box in placed]
+    assert all(box.xyxy_px[0] >= 32 and box.xyxy_px[1] >= 24 for box in placed)
+    with Image.open(path) as image, Image.open(tmp_path / "cat.png") as plain:
+        assert image.convert("RGB").tobytes() == draw_marked(plain.convert("RGB"), marked).tobytes()
+
+
+def test_a_kept_dialogue_about_a_piece_goes_back_to_the_whole(boxed: Person) -> None:
+    """The log keeps which piece was asked about: taken up again it is that piece, and /crop off shows the whole."""
+    boxed.types("/img cat.png", "/crop 32,24,64,48", "框出来", "/name 角落", "/reset", "/load 角落")
+    picture = boxed.loop.threads.current.picture
+    assert picture is not None and picture.area == (32, 24, 64, 48)
+    boxed.types("/crop off")
+    picture = boxed.loop.threads.current.picture
+    assert picture is not None and picture.area is None and picture.picture.size == (64, 48)
+
+
+def test_boxes_can_be_left_undrawn(boxed: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/set draw_boxes off, the setting, and a chat without a log keep nothing; a wrong word changes nothing."""
+    assert "draw_boxes = off" in boxed.types("/set draw_boxes off").said
+    assert boxed.types("/img cat.png 框出来").said.count("boxes.png") == 0 and kept(tmp_path) == []
+    assert "没有改动" in boxed.types("/set 画框 也许").said
+    assert re.search(r"draw_boxes\s+off\s+本次设置", boxed.types("/set").said)
+    assert "draw_boxes = on" in boxed.types("/set draw_boxes default").said
+    unlogged = Person(boxed.loop.session).types("/img cat.png 框出来")
+    assert unlogged.answered == "猫[1]和狗[2]" and kept(tmp_path) == []
+    monkeypatch.setenv("BELLEVL_DRAW_BOXES", "off")
+    assert "环境变量" in Person(boxed.loop.session, log=boxed.loop.log).types("/set").said
+
+
+def test_a_full_disk_does_not_end_an_answer(boxed: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the drawn picture cannot be written it is said in a line, and the answer stands."""
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bellevl_cli.chat.boxed.save_image", full)
+    said = boxed.types("/img cat.png 框出来").said
+    assert "没有保存" in said and boxed.answered == "猫[1]和狗[2]" and len(boxed.turns) == 1
+
+
+def test_removed_dialogues_take_their_drawings_along(boxed: Person, tmp_path: Path) -> None:
+    """`logs rm` removes what was drawn for the dialogue, and nothing of another one."""
+    boxed.types("/img cat.png 框出来")
+    first = boxed.loop.threads.current.log_id
+    boxed.types("/img long.png 框出来")
+    assert len(kept(tmp_path)) == 2 and isinstance(boxed.loop.log, KeptLog) and first is not None
+    remove(boxed.loop.log.connection, tmp_path / "XDG_DATA_HOME/bellevl", [first])
+    assert [path.name for path in kept(tmp_path)] == ["long.boxes.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("photos/猫.jpg", "猫.boxes.png"), ("-", "-.boxes.png"), ("..", "picture.boxes.png"), ("长" * 200, "长" * 60)],
+)
+def test_names_of_drawn_pictures(name: str, expected: str) -> None:
+    """The file is called like the picture, in a folder of its own whatever that name is."""
+    assert file_name(name).startswith(expected) and "/" not in file_name(name)
+
+
 # ---- clear, reset, settings
 
 
@@ -386,6 +497,17 @@ def test_stats_and_info(person: Person, pictures: None) -> None:
     assert "token/s" not in person.types("/stats off", "三").said
     info = person.types("/info").said
     assert "tiny" in info and "cat.png  64×48" in info and "/2048 token" in info
+
+
+def test_a_nearly_full_window_is_red_below_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 85 % on, or when turns are forgotten, the window's figures are in the style that is drawn red."""
+    monkeypatch.setenv("BELLEVL_LANG", "zh")
+
+    def style(bar: Bar) -> str:
+        return next(style for style, text in bar.parts() if "上下文" in text)
+
+    assert style(Bar(used=850, window=1000)) == "class:full" == style(Bar(used=1, window=1000, forgotten=True))
+    assert style(Bar(used=849, window=1000)) == ""
 
 
 # ---- the log

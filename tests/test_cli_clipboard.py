@@ -176,3 +176,19 @@ def test_real_x_clipboard(x_display: None, tmp_path: Path) -> None:
     copy = ["xclip", "-selection", "clipboard", "-t", "image/png", "-i", str(path)]
     subprocess.run(copy, check=True, stdout=subprocess.DEVNULL)
     assert clipboard.read_picture().picture.size == (12, 34)
+
+
+def test_doctor_says_where_there_is_no_clipboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a display doctor says that no picture can be pasted, which is no fault; with one, whether it can be."""
+    from bellevl_cli.doctor_checks import _pictures
+
+    monkeypatch.setenv("BELLEVL_LANG", "zh")
+    monkeypatch.setattr(clipboard, "_on_linux", lambda: True)
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    finding = next(iter(_pictures()))
+    assert (finding.id, finding.level) == ("clipboard", "ok") and "没有图形界面" in finding.text
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    finding = next(iter(_pictures()))
+    assert finding.level == "warning" and "xclip" in finding.text

@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import Bellevl
+from conftest import ROOT, Bellevl
 
 from bellevl.errors import ConfigError
-from bellevl_cli import configuring, keys
+from bellevl_cli import configuring, keys, settings
+from bellevl_cli.exits import UsageError
+from bellevl_cli.options import ModelOptions
+from bellevl_cli.running.session import Plan, load, plan
 
 try:
     import tomllib as toml
@@ -68,6 +71,47 @@ def test_a_setting_reaches_the_answer(bellevl: Bellevl, tiny_folder: Path, pictu
         for more in ([], ["--max-tokens", "5"])
     ]
     assert usage == [3, 5]
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, **options: object) -> Plan:
+    """What would be loaded with `text` as config.toml and these options."""
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("BELLEVL_CONFIG", str(path))
+    settings.forget_config()
+    return plan(ModelOptions("nano", "cpu", **options))  # type: ignore[arg-type]
+
+
+def test_language_script_and_window_can_be_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """answer_lang, script and ctx are the option's, else the variable's, else config.toml's, else the model's own."""
+    own = planned(monkeypatch, tmp_path, "")
+    assert (own.language, own.script) == (None, None) and own.generation.max_window_size != 640
+    text = 'answer_lang = "zh"\nscript = "hant"\nctx = 640\n'
+    kept = planned(monkeypatch, tmp_path, text)
+    assert (kept.language, kept.script, kept.generation.max_window_size) == ("zh", "hant", 640)
+    monkeypatch.setenv("BELLEVL_ANSWER_LANG", "en")
+    monkeypatch.setenv("BELLEVL_CTX", "600")
+    varied = planned(monkeypatch, tmp_path, text)
+    assert (varied.language, varied.generation.max_window_size) == ("en", 600)
+    asked = planned(monkeypatch, tmp_path, text, language="auto", script="hans", context=700)
+    assert (asked.language, asked.script, asked.generation.max_window_size) == ("auto", "hans", 700)
+
+
+def test_a_configured_script_without_the_package_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """script in config.toml without opencc is one line about what to install, before a weight is read."""
+    chosen = planned(monkeypatch, tmp_path, 'script = "hant"\n')
+    monkeypatch.setattr("bellevl_cli.options.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install opencc"):
+        load(chosen, 64, lambda memory: None)
+
+
+def test_the_configured_script_reaches_the_answer(bellevl: Bellevl, picture: Path) -> None:
+    """What `bellevl config set script hant` says is how the next answer is written."""
+    assert bellevl("config", "set", "script", "hant").returncode == 0
+    assert bellevl("config", "set", "ctx", "100").returncode == 2
+    question = ("ask", ROOT / "examples/cat.png", "这是什么？", "--greedy")
+    assert "這是" in bellevl(*question).stdout.decode()
+    assert "这是" in bellevl(*question, "--script", "hans").stdout.decode()
 
 
 @pytest.mark.parametrize(

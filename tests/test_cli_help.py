@@ -71,6 +71,7 @@ def test_version(bellevl: Bellevl) -> None:
     [
         (["ask"], "缺少参数 图片  试试: bellevl ask --help"),
         (["quantize", "a"], "缺少参数 目标  试试: bellevl quantize --help"),
+        (["config"], "缺少命令，可以是: path show set unset edit  试试: bellevl config --help"),
         (["aks"], "没有命令 aks (是不是 ask?)  试试: bellevl --help"),
         (["红 色.png"], "没有命令 红 色.png (是不是 bellevl ask 红 色.png?)"),
         (["ask", "a.png", "--nonsense"], "没有选项 --nonsense  试试: bellevl ask --help"),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tiny import CONFIG
 
 from bellevl.chat import Chat
 from bellevl.checkpoint import load_model
@@ -51,12 +54,107 @@ def refused(plan: Plan, **keywords: object) -> OutOfMemoryError:
 def test_too_little_memory_names_who_has_it_and_what_would_fit(
     tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The refusal tells need and free, the program with the most memory, and the first option that would do."""
+    """The refusal tells need and free, the program with the most memory, and the option that would do."""
     small = estimate(tiny_plan.config, None, 1024 + tiny_plan.generation.max_new_tokens, "cpu").need
     monkeypatch.setattr(preflight, "free_memory", lambda device="cpu": small)
     monkeypatch.setattr(preflight, "largest_user", lambda device: ("chrome", 1_100_000_000))
     line = error_line(refused(tiny_plan))
-    assert "(chrome 占 1.1 GB)" in line and "加 --ctx 1024 就放得下" in line
+    assert "(chrome 占 1.1 GB)" in line and "加 --ctx 1024 (省 " in line and ") 就放得下" in line
+
+
+#: BELLE-VL-14B, as config.json tells it.
+LARGE: dict[str, object] = {
+    "hidden_size": 5120,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 40,
+    "intermediate_size": 27_392,
+    "vocab_size": 152_064,
+    "seq_length": 2048,
+    "max_position_embeddings": 8192,
+    "visual": {"width": 1664, "layers": 48, "heads": 16, "mlp_ratio": 4.9231, "image_size": 448, "patch_size": 14,
+               "output_dim": 5120, "image_start_id": 151_857},
+}  # fmt: skip
+
+
+def large_folder(folder: Path, **changes: object) -> Path:
+    """A folder that says it is the 14B and has no weights: whoever looks for them gives another error."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **LARGE, **changes}), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
+    """`gpu(12, 64)`: from now on the device has 12 GB free, and the CPU 64."""
+
+    def free(device_gb: float, host_gb: float) -> None:
+        sizes = {"mps": int(device_gb * 1e9), "cpu": int(host_gb * 1e9)}
+        monkeypatch.setattr(preflight, "free_memory", lambda device="cpu": sizes[device])
+
+    monkeypatch.setattr(preflight, "largest_user", lambda device: None)
+    monkeypatch.setattr(session, "_require_device", lambda device: None)
+    return free
+
+
+INT4 = {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}}
+
+
+@pytest.mark.parametrize(
+    ("device_gb", "host_gb", "tries"),
+    [
+        # need: 20.62 GB, of which the cache takes 5.89, as int8 3.14, and the vision encoder 4.29
+        (18.0, 16, "加 --kv int8 (省 2.8 GB) 或 --vision cpu (省 4.3 GB) 或 --ctx 2048 (省 3.6 GB) 就放得下；或关闭"),
+        (17.5, 64, "加 --vision cpu (省 4.3 GB) 或 --ctx 2048 (省 3.6 GB) 或 --device cpu 就放得下；或关闭"),
+        (17.5, 3, "加 --ctx 2048 (省 3.6 GB) 就放得下；或关闭"),
+        (14.0, 16, "加 --kv int8 --vision cpu (省 7.0 GB) 就放得下；或关闭"),
+        (12.0, 16, "加 --vision cpu --ctx 1024 (省 8.8 GB) 就放得下；或关闭"),
+        (11.7, 16, "加 --kv int8 --vision cpu --ctx 2048 (省 9.0 GB) 就放得下；或关闭"),
+        (9.0, 4, "试试: 关闭"),
+    ],
+)
+def test_every_option_that_would_be_enough_is_named_with_what_it_saves(
+    tmp_path: Path, gpu: Callable[[float, float], None], device_gb: float, host_gb: float, tries: str
+) -> None:
+    """One option alone where one is enough, else the fewest together; none that would not help."""
+    gpu(device_gb, host_gb)
+    line = error_line(refused(replace(plan(ModelOptions(large_folder(tmp_path / "large", **INT4))), device="mps")))
+    assert tries in line
+
+
+def test_what_is_chosen_already_is_not_offered(tmp_path: Path, gpu: Callable[[float, float], None]) -> None:
+    """With --kv int8 and --vision cpu the need is that much smaller, and neither is named again."""
+    gpu(10.0, 6)
+    folder = large_folder(tmp_path / "large", **INT4)
+    chosen = replace(plan(ModelOptions(folder, kv="int8", vision="cpu")), device="mps")
+    error = refused(chosen)
+    assert error.facts["need"] == "13.6 GB" and "--kv" not in error_line(error) and "--vision" not in error_line(error)
+
+
+def test_the_vision_encoder_needs_room_on_the_cpu(tmp_path: Path, gpu: Callable[[float, float], None]) -> None:
+    """What --vision cpu takes from the GPU has to fit into the machine's memory, and its lack is told as such."""
+    gpu(24.0, 4)
+    chosen = replace(plan(ModelOptions(large_folder(tmp_path / "large", **INT4), vision="cpu")), device="mps")
+    error = refused(chosen)
+    assert (error.facts["what"], error.facts["need"]) == ("large 的视觉编码器", "4.3 GB")
+
+
+@pytest.mark.parametrize("command", ["ask", "chat", "batch"])
+def test_a_refusal_loads_nothing(tmp_path: Path, environment: dict[str, str], picture: Path, command: str) -> None:
+    """A model that will not fit is refused with exit code 5 before torch, a vocabulary or a weight is read."""
+    words = {"ask": [str(picture), "这是什么"], "chat": [], "batch": [str(picture), "这是什么", "-o", "out.jsonl"]}[
+        command
+    ]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "bellevl_cli", command, *words,
+         "--model", str(large_folder(tmp_path / "large")), "--device", "cpu", "--max-memory", "8G"],
+        env=environment, cwd=tmp_path, input=b"", capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    said = done.stderr.decode()
+    loaded = {line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:")}
+    assert done.returncode == 5, said[-2000:]
+    assert ("需要内存 40.8 GB" if command == "chat" else "需要内存 36.0 GB") in said and "空闲 8.0 GB" in said
+    assert "bellevl_cli.running.preflight" in loaded
+    assert not {name.split(".")[0] for name in loaded} & {"torch", "safetensors", "tiktoken", "transformers"}
 
 
 def test_a_limit_of_memory_counts_as_what_is_free(tiny_folder: Path) -> None:

@@ -194,11 +194,12 @@ def test_a_repository_without_a_model_is_told(bellevl: Bellevl, hub: Hub) -> Non
     [
         (["somewhere"], {}, "不是仓库名"),
         (["../../etc"], {}, "不是仓库名"),
-        ([REPO, "--from", "modelscope"], {}, "modelscope download --model someone/Tiny-VL"),
         ([REPO, "--from", "ftp"], {}, "不认识来源 ftp"),
         ([REPO, "--endpoint", "mirror"], {}, "不是网址"),
         ([REPO], {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE=0"),
-        ([REPO, "--endpoint", "http://127.0.0.1:9"], {}, "连不上 http://127.0.0.1:9"),
+        ([REPO, "--endpoint", "http://127.0.0.1:9"], {}, "连不上 http://127.0.0.1:9: 连接被拒绝"),
+        ([REPO, "--endpoint", "http://127.0.0.1:9", "--from", "modelscope"], {}, "连不上 http://127.0.0.1:9"),
+        ([REPO, "--from", "modelscope"], {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE=0"),
     ],
 )
 def test_what_cannot_be_downloaded_is_one_line(
@@ -208,6 +209,61 @@ def test_what_cannot_be_downloaded_is_one_line(
     done = bellevl("pull", *arguments, env=env)
     assert done.returncode == 1 and said in done.stderr.decode(), done.stderr.decode()
     assert len(told(done)) == 1
+
+
+# ---- modelscope.cn
+
+
+SCOPE = ("--from", "modelscope")
+
+
+def test_modelscope_has_the_same_model(bellevl: Bellevl, hub: Hub, models: Path) -> None:
+    """From the other hub come the same files, each checked by its SHA-256, and a second run finds nothing to do."""
+    done = pull(bellevl, hub, *SCOPE)
+    assert done.returncode == 0 and "每个文件的校验值都与公布的一致" in done.stderr.decode(), done.stderr.decode()
+    folder = models / "Tiny-VL"
+    names = {"README.md", "config.json", "generation_config.json", "model.safetensors", "qwen.tiktoken"}
+    assert {path.name for path in folder.iterdir()} == names | {"download.json"}
+    assert all((folder / name).read_bytes() == hub.files[name] for name in names)
+    assert bellevl("verify", "--full").returncode == 0
+    assert "已是最新" in told(pull(bellevl, hub, *SCOPE))[0]
+    assert not any(address.startswith(("/api/models", f"/{REPO}")) for address, _ in hub.seen)
+
+
+def test_modelscope_goes_on_where_it_broke(bellevl: Bellevl, hub: Hub, models: Path) -> None:
+    """Ranges, broken connections and a server without ranges are the same there."""
+    hub.cuts = [300_000, 200_000]
+    assert pull(bellevl, hub, *SCOPE).returncode == 0
+    ranges = [range for range in hub.transfers("model.safetensors") if range]
+    assert ranges and all(int(range[6:-1]) > 0 for range in ranges)
+    assert (models / "Tiny-VL/model.safetensors").read_bytes() == hub.files["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "generation_config.json"])
+def test_modelscope_s_wrong_hash_is_exit_4(bellevl: Bellevl, hub: Hub, models: Path, name: str) -> None:
+    """A file that is not what was listed is named and removed; the unfinished download says how it goes on."""
+    hub.sent[name] = hub.files[name][:-2] + b"\n\n"
+    done = pull(bellevl, hub, *SCOPE)
+    assert done.returncode == 4 and name in done.stderr.decode().splitlines()[-1]
+    assert not (models / "Tiny-VL").exists()
+    assert f"继续: bellevl pull {REPO} --from modelscope" in bellevl("models").stderr.decode()
+
+
+def test_what_modelscope_does_not_have(bellevl: Bellevl, hub: Hub) -> None:
+    """A repository or revision that is not there, an answer that is no listing, and a file without a hash: a line."""
+    assert "没有公开的仓库 a/b" in bellevl("pull", "a/b", *SCOPE, "--endpoint", hub.address).stderr.decode()
+    done = pull(bellevl, hub, *SCOPE, "--revision", "v9")
+    assert done.returncode == 1 and "版本 v9" in done.stderr.decode()
+    hub.refusal = (500, "")
+    assert "连不上" in pull(bellevl, hub, *SCOPE).stderr.decode()
+    hub.refusal = (200, "")
+    assert "不像模型站" in pull(bellevl, hub, *SCOPE).stderr.decode()
+
+
+def test_a_token_does_not_go_to_another_hub(bellevl: Bellevl, hub: Hub) -> None:
+    """HF_TOKEN is the other hub's: it is not sent to modelscope."""
+    assert pull(bellevl, hub, *SCOPE, env={"HF_TOKEN": "hf_secret"}).returncode == 0
+    assert hub.tokens == {None}
 
 
 def test_a_folder_of_something_else_is_left_alone(bellevl: Bellevl, hub: Hub, tmp_path: Path) -> None:

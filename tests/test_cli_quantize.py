@@ -109,6 +109,17 @@ def test_rounding_to_nearest_and_unknown_methods(bellevl: Bellevl, tiny_folder: 
     assert (shown["quantization"], shown["receipt"]["method"]) == ("gptq-int4 g128", "rtn")
 
 
+def test_ways_to_solve_are_options(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path) -> None:
+    """Act order is on and float targets are off unless said otherwise; the receipt tells what was taken."""
+    said = ("--no-act-order", "--float-targets")
+    for number, (given, expected) in enumerate((((), (True, False)), (said, (False, True)))):
+        target = tmp_path / f"int4-{number}"
+        done = bellevl("quantize", tiny_folder, target, "--samples", "3", "--seqlen", "64", *given)
+        assert done.returncode == 0, done.stderr.decode()
+        recipe = json.loads((target / "receipt.json").read_text(encoding="utf-8"))["recipe"]
+        assert (recipe["desc_act"], recipe["float_targets"]) == expected
+
+
 def test_gguf_from_the_command_line(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path) -> None:
     """`bellevl convert gguf` writes a file once; a second time and for float weights it is refused in one line."""
     assert bellevl("quantize", tiny_folder, tmp_path / "int4", "--method", "rtn").returncode == 0

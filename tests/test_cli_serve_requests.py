@@ -75,6 +75,8 @@ def test_a_picture_alone_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message with nothing but a picture asks what `bellevl ask` asks then."""
     monkeypatch.setenv("BELLEVL_LANG", "zh")
     assert request(user(URL)).question == "描述图片"
+    monkeypatch.setenv("BELLEVL_QUESTION", "图里有什么")
+    assert request(user(URL)).question == "图里有什么"
     assert request(model("你好，我能看图"), user("你好")).history == ()
 
 

@@ -15,6 +15,7 @@ import pytest
 from conftest import program
 from PIL import Image
 
+from bellevl.drawing import Marked, colours_of, draw_marked
 from bellevl_cli.pictures import terminal
 
 
@@ -59,6 +60,22 @@ def test_half_blocks(screen: Screen) -> None:
     assert display.buffer[0][0].data == "▀" and display.buffer[0][0].fg == "ff0000"
     assert display.buffer[3][15].bg == "0000ff" and display.buffer[3][16].data == " "
     assert display.cursor.y == 4
+
+
+def test_a_frame_is_seen_in_half_blocks(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A box on a picture keeps its colour in half blocks, where a line of the picture's own width is lost; a terminal
+    that shows pixels gets the picture's own line."""
+    white, box = Image.new("RGB", (448, 448), "white"), Marked("", 1, (60, 100, 400, 400))
+    darkest = []
+    for line in (None, terminal.line_width(white.size)):
+        drawn = terminal.shown(draw_marked(white, [box], line))
+        assert drawn is not None
+        colours = re.findall(r"[34]8;2;(\d+);(\d+);(\d+)", drawn)
+        darkest.append(min(sum(map(int, colour)) for colour in colours))
+    frame = sum(int(colours_of([""])[""][place : place + 2], 16) for place in (1, 3, 5))
+    assert darkest[1] < frame + 150 < darkest[0]
+    monkeypatch.setenv("BELLEVL_SHOW", "kitty")
+    assert terminal.line_width(white.size) is None
 
 
 def test_half_blocks_in_256_colours(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:

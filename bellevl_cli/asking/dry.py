@@ -9,7 +9,7 @@ from bellevl.prompt import DEFAULT_SYSTEM, Conversation, Prompt, Turn, build_pro
 from bellevl.tokenizer import Tokenizer, load_tokenizer
 
 from ..pictures.asked import AskedPicture
-from ..running import preflight, speeds
+from ..running import speeds
 from ..running.preflight import readable_bytes
 from ..running.session import Plan, answer_tokens, available_device
 from ..running.starting import settled
@@ -61,7 +61,7 @@ def _report(
     prompt = build_prompt(tokenizer, conversation, queries, window)
     device = chosen.device or available_device()
     tokens = answer_tokens(chosen, options.sampling.max_tokens) * max(len(pictures), 1)
-    memory = preflight.estimate(chosen.config, chosen.quantization, tokens, device, chosen.max_memory)
+    memory = chosen.memory(tokens, device)
     expected = speeds.estimate(chosen.speed_row)
     return {
         "prompt": readable(tokenizer, prompt, queries),

@@ -6,7 +6,7 @@ happens. Knows no slash command and no line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from ..words import say
 from .interrupts import Interrupts
 from .parameters import Parameters
 from .shown import ShownAnswer, readable
-from .threads import Thread, Threads
+from .threads import Threads
 
 if TYPE_CHECKING:
     from bellevl.chat import Piece
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 class Answers:
     """Answers in the current thread. `last` is the newest one's end, with its figures; `speed` its characters a
-    second."""
+    second. `boxed` hears of the boxes of an answer that is over."""
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class Answers:
         self.last: Piece | None = None
         self.speed: float | None = None
         self.show_stats = stats_wanted()
+        self.boxed: Callable[[list[Box]], object] = lambda boxes: None
         self._session = session
         self._forgotten: tuple[int, ...] = ()
 
@@ -161,6 +162,8 @@ class Answers:
             raise
         self.renderer.end_answer()
         self._tell_end(piece, len(answer.shown), whole_turn)
+        if whole_turn and (boxes := answer.boxes.boxes):
+            self.boxed(boxes)
 
     def _log_end(self, logged: LoggedTurn, answer: ShownAnswer, piece: Piece) -> None:
         assert piece.stats is not None
@@ -226,13 +229,8 @@ class Answers:
     def _log_id(self) -> str:
         thread = self.threads.current
         if thread.log_id is None:
-            thread.log_id = self.log.start(_logged_picture(thread), self._session.plan.choice.name, self.chat.system)
+            thread.log_id = self.log.start(thread.picture, self._session.plan.choice.name, self.chat.system)
         return thread.log_id
-
-
-def _logged_picture(thread: Thread) -> Any:
-    """The picture as a file that can be opened again: a piece is logged as its whole."""
-    return thread.picture if thread.whole is None else _logged_picture(thread.whole)
 
 
 def turn_ranges(turns: Sequence[int]) -> str:

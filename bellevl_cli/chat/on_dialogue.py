@@ -36,8 +36,7 @@ def _clear(loop: ChatLoop, argument: str) -> None:
 def _reset(loop: ChatLoop, argument: str) -> None:
     """Dialogues, pictures and settings are as at the beginning."""
     loop.threads.forget()
-    loop.parameters.reset()
-    loop.chat.system = loop.first_system
+    loop.reset_settings()
     loop.say("chat.reset")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,7 @@ def _show(loop: ChatLoop, argument: str) -> None:
     """The picture with the boxes of the newest answer that has any; into a file where one is named."""
     from ..pictures.boxes import place
     from ..pictures.drawing import draw_placed, drawn
+    from ..pictures.terminal import line_width
 
     picture = _picture(loop)
     if picture is None:
@@ -85,7 +87,7 @@ def _show(loop: ChatLoop, argument: str) -> None:
     if argument:
         path = draw_placed(picture.uncut, boxes, Path(argument.strip("\"'“”")).expanduser())
         loop.say("chat.saved", path=clean_line(typed_text(str(path))), count=len(boxes))
-    elif not loop.draw(drawn(picture.uncut, boxes) if boxes else picture.picture):
+    elif not loop.draw(drawn(picture.uncut, boxes, line_width(picture.uncut.image.size)) if boxes else picture.picture):
         loop.say("chat.cannot_show")
 
 
@@ -150,7 +152,11 @@ def _root(thread: Thread) -> Thread:
 
 def _whole(loop: ChatLoop) -> None:
     """Back to the whole picture and its dialogue."""
-    whole = loop.threads.current.whole
+    thread = loop.threads.current
+    whole, piece = thread.whole, thread.picture
+    if whole is None and piece is not None and piece.area is not None:  # a kept dialogue about a piece
+        loop.set_picture(replace(piece, picture=piece.uncut, area=None, whole=None))
+        return
     if whole is None:
         loop.say("chat.is_whole")
         return

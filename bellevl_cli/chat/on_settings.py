@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ..running.preflight import free_memory, readable_bytes, total_memory
 from ..screen.clean import clean_line, typed_text
 from ..screen.table import table_lines
-from ..words import say
+from ..settings import config_value, sourced
+from ..words import reason, say
 from .bar import gpu_memory
 from .parameters import NO, PARAMETERS, YES, WrongValueError, find_parameter
 from .registry import COMMANDS, command
@@ -23,6 +24,7 @@ LONGEST_SYSTEM = 40
 BACK = frozenset({"default", "默认"})
 ALL_BACK = frozenset({"reset", "重置"})
 SYSTEM = frozenset({"system", "系统提示词", "系统"})
+BOXES = frozenset({"draw_boxes", "draw-boxes", "boxes", "画框"})
 
 
 @command("set", "设置", group="settings", takes="parameter")
@@ -32,13 +34,14 @@ def _set(loop: ChatLoop, argument: str) -> None:
     if not name:
         loop.tell("\n".join(_rows(loop)))
     elif name.lower() in ALL_BACK:
-        loop.parameters.reset()
-        loop.chat.system = loop.first_system
+        loop.reset_settings()
         loop.say("set.all_back")
     elif name.lower() in SYSTEM:
         _set_system(loop, value)
+    elif name.lower() in BOXES:
+        _set_boxes(loop, value.lower())
     elif parameter is None:
-        names = " ".join([*(p.name for p in PARAMETERS), "system"])
+        names = " ".join([*(p.name for p in PARAMETERS), "draw_boxes", "system"])
         loop.say("set.unknown", name=clean_line(name)[:40], names=names)
     elif not value:
         loop.say("set.value", name=parameter.name, value=_shown(getattr(loop.parameters.settled(), parameter.name)))
@@ -67,14 +70,34 @@ def _set_system(loop: ChatLoop, text: str) -> None:
     loop.say("set.value", name="system", value=clean_line(loop.chat.system))
 
 
+def _set_boxes(loop: ChatLoop, word: str) -> None:
+    """Whether an answer's boxes are drawn without /show."""
+    if word in BACK:
+        loop.draw_boxes = bool(config_value("draw_boxes"))
+    elif word in YES | NO:
+        loop.draw_boxes = word in YES
+    elif word:
+        loop.say("set.wrong", name="draw_boxes", value=clean_line(word)[:40], reason=reason("not true or false"))
+        return
+    loop.say("set.value", name="draw_boxes", value=_shown(loop.draw_boxes))
+
+
 def _rows(loop: ChatLoop) -> list[str]:
     """Every setting, its value and who gave it."""
     rows = [(f"  {name}", _shown(value), say(f"source.{source}")) for name, value, source in loop.parameters.rows()]
+    rows.append(("  draw_boxes", _shown(loop.draw_boxes), _boxes_source(loop)))
     changed = loop.chat.system != loop.first_system
     system = clean_line(loop.chat.system)
     system = system if len(system) <= LONGEST_SYSTEM else system[: LONGEST_SYSTEM - 1] + "…"
     rows.append(("  system", system, say("source.session") if changed else ""))
     return [line.rstrip() for line in table_lines(rows)]
+
+
+def _boxes_source(loop: ChatLoop) -> str:
+    configured, source = sourced("draw_boxes")
+    if loop.draw_boxes != configured:
+        return say("source.session")
+    return say("config.from_default" if source == "default" else f"source.{source}")
 
 
 def _shown(value: object) -> str:

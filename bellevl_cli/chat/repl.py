@@ -20,6 +20,7 @@ from ..running.session import Plan, Session, plan, window
 from ..running.starting import settled, start
 from ..screen import typeahead
 from ..screen.render import Renderer
+from ..settings import config_value
 from ..words import say
 from . import slash
 from .bar import Bar, gpu_memory
@@ -29,6 +30,7 @@ from .parameters import Parameters, configured_by
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from bellevl.grounding import Box
     from bellevl.image import Picture
 
     from ..log import Log, StoredThread
@@ -63,7 +65,9 @@ class ChatLoop:
         self.threads = Threads(session.chat)
         self.parameters = Parameters(sampling, session.plan.generation, configured_by())
         self.answers = Answers(session, self.threads, self.parameters, renderer, self.interrupts, self.log)
+        self.answers.boxed = self._show_boxes
         self.first_system = session.chat.system
+        self.draw_boxes = bool(config_value("draw_boxes"))
         self.editing = False
         self.failure = 0
         self._leaving = False
@@ -144,6 +148,11 @@ class ChatLoop:
             self.renderer.drawing(drawing)
         return drawing is not None
 
+    def _show_boxes(self, boxes: list[Box]) -> None:
+        from .boxed import show_boxes
+
+        show_boxes(self, boxes)
+
     def require_vision(self) -> None:
         """Raises CheckpointError where the model sees nothing."""
         if self.session.plan.config.visual is None:
@@ -155,6 +164,12 @@ class ChatLoop:
             self.answers.undo()
             self.editing = False
         self.answers.ask(question)
+
+    def reset_settings(self) -> None:
+        """What /set changed is as the chat began."""
+        self.parameters.reset()
+        self.chat.system = self.first_system
+        self.draw_boxes = bool(config_value("draw_boxes"))
 
     def leave(self) -> None:
         self._leaving = True

@@ -15,6 +15,7 @@ from ..options import (
     Format,
     Greedy,
     Json,
+    Kv,
     Lang,
     MaxMemory,
     MaxTokens,
@@ -29,6 +30,7 @@ from ..options import (
     System,
     Temperature,
     TopP,
+    Vision,
 )
 from ..pictures.options import AllowHuge, Boxes, BoxesDir, Clip, Crop, Draw, Frame, Ocr, Tiles
 from ..screen.clean import typed_text
@@ -81,6 +83,8 @@ def ask(
     top_p: TopP = None,
     ctx: ContextSize = None,
     max_memory: MaxMemory = None,
+    kv: Kv = None,
+    vision: Vision = None,
     lang: Lang = None,
     script: Script = None,
     schema: Schema = None,
@@ -116,7 +120,15 @@ def ask(
             question=question,
             output=OutputWishes(json, jsonl, no_stream, output, quiet, extract, expect),
             model=ModelOptions(
-                model, device, None if system is None else typed_text(system), ctx, max_memory, lang, script
+                model,
+                device,
+                None if system is None else typed_text(system),
+                ctx,
+                max_memory,
+                lang,
+                script,
+                kv=kv,
+                vision=vision,
             ),
             sampling=SamplingOptions(max_tokens, greedy, seed, temperature, top_p),
             thread=ThreadWishes(continue_, thread, no_log),

@@ -12,6 +12,7 @@ from ..options import (
     Device,
     Encoding,
     Greedy,
+    Kv,
     MaxMemory,
     MaxTokens,
     ModelFolder,
@@ -22,6 +23,7 @@ from ..options import (
     System,
     Temperature,
     TopP,
+    Vision,
 )
 from ..pictures.options import AllowHuge, Boxes, BoxesDir, Crop, Frame
 from ..screen.clean import typed_text
@@ -61,6 +63,8 @@ def batch(
     model: ModelFolder = None,
     device: Device = None,
     max_memory: MaxMemory = None,
+    kv: Kv = None,
+    vision: Vision = None,
     system: System = None,
     max_tokens: MaxTokens = None,
     greedy: Greedy = False,
@@ -89,7 +93,9 @@ def batch(
             template=template,
             params=tuple(params or ()),
             schema=schema,
-            model=ModelOptions(model, device, None if system is None else typed_text(system), None, max_memory),
+            model=ModelOptions(
+                model, device, None if system is None else typed_text(system), None, max_memory, kv=kv, vision=vision
+            ),
             sampling=SamplingOptions(max_tokens, greedy, seed, temperature, top_p),
         )
     )

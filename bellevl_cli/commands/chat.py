@@ -15,6 +15,7 @@ from ..options import (
     Encoding,
     Format,
     Greedy,
+    Kv,
     Lang,
     MaxMemory,
     MaxTokens,
@@ -29,6 +30,7 @@ from ..options import (
     System,
     Temperature,
     TopP,
+    Vision,
 )
 from ..screen.clean import typed_text
 from ..screen.render import first_sign
@@ -55,6 +57,8 @@ def chat(
     top_p: TopP = None,
     context: ContextSize = None,
     max_memory: MaxMemory = None,
+    kv: Kv = None,
+    vision: Vision = None,
     lang: Lang = None,
     script: Script = None,
     no_log: Annotated[bool, typer.Option("--no-log", help=say("help.chat_no_log"), show_default=False)] = False,
@@ -75,7 +79,15 @@ def chat(
         ChatOptions(
             picture,
             ModelOptions(
-                model, device, None if system is None else typed_text(system), context, max_memory, lang, script
+                model,
+                device,
+                None if system is None else typed_text(system),
+                context,
+                max_memory,
+                lang,
+                script,
+                kv=kv,
+                vision=vision,
             ),
             SamplingOptions(max_tokens, greedy, seed, temperature, top_p),
             log=not no_log,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import Debug, SampleSeed
+from ..options import Debug, Device, SampleSeed
 from ..words import say
 
 
@@ -21,11 +21,14 @@ def quantize(
     calibration: Annotated[
         Path | None, typer.Option(help=say("help.calibration"), metavar="PATH", show_default=False)
     ] = None,
+    bits: Annotated[int | None, typer.Option(help=say("help.bits"), metavar="N", show_default=False)] = None,
     group_size: Annotated[
         int | None, typer.Option(help=say("help.group_size"), metavar="N", show_default=False)
     ] = None,
     asym: Annotated[bool, typer.Option("--asym", help=say("help.asym"), show_default=False)] = False,
-    act_order: Annotated[bool, typer.Option("--act-order", help=say("help.act_order"), show_default=False)] = False,
+    act_order: Annotated[
+        bool, typer.Option("--act-order/--no-act-order", help=say("help.act_order"), show_default=False)
+    ] = True,
     damp: Annotated[float | None, typer.Option(help=say("help.damp"), metavar="X", show_default=False)] = None,
     samples: Annotated[int | None, typer.Option(help=say("help.samples"), metavar="N", show_default=False)] = None,
     seqlen: Annotated[int | None, typer.Option(help=say("help.seqlen"), metavar="N", show_default=False)] = None,
@@ -34,6 +37,10 @@ def quantize(
     picture_weight: Annotated[
         float | None, typer.Option(help=say("help.picture_weight"), metavar="X", show_default=False)
     ] = None,
+    float_targets: Annotated[
+        bool, typer.Option("--float-targets", help=say("help.float_targets"), show_default=False)
+    ] = False,
+    device: Device = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=say("help.dry_run"), show_default=False)] = False,
     debug: Debug = False,
 ) -> None:
@@ -41,7 +48,7 @@ def quantize(
 
     run(
         QuantizeOptions(
-            source, target, calibration, group_size, asym, act_order, damp, samples, seqlen, seed, method,
-            picture_weight, dry_run,
+            source, target, calibration, bits, group_size, asym, act_order, damp, samples, seqlen, seed, method,
+            picture_weight, float_targets, device, dry_run,
         )
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import Debug, Device, ModelFolder, ModelOptions, System
+from ..options import Debug, Device, Kv, MaxMemory, ModelFolder, ModelOptions, System, Vision
 from ..screen.clean import typed_text
 from ..words import say
 
@@ -23,10 +23,14 @@ def serve(
     ] = None,
     model: ModelFolder = None,
     device: Device = None,
+    max_memory: MaxMemory = None,
+    kv: Kv = None,
+    vision: Vision = None,
     system: System = None,
     debug: Debug = False,
 ) -> None:
     from ..serve.run import ServeOptions, run
 
-    chosen = ModelOptions(model, device, None if system is None else typed_text(system))
+    system = None if system is None else typed_text(system)
+    chosen = ModelOptions(model, device, system, None, max_memory, kv=kv, vision=vision)
     run(ServeOptions(typed_text(host), port, token, chosen))

@@ -12,6 +12,7 @@ from ..options import (
     Device,
     Greedy,
     Json,
+    Kv,
     MaxMemory,
     MaxTokens,
     ModelFolder,
@@ -23,6 +24,7 @@ from ..options import (
     System,
     Temperature,
     TopP,
+    Vision,
 )
 from ..screen.clean import typed_text
 from ..words import say
@@ -48,6 +50,8 @@ def watch(
     model: ModelFolder = None,
     device: Device = None,
     max_memory: MaxMemory = None,
+    kv: Kv = None,
+    vision: Vision = None,
     system: System = None,
     max_tokens: MaxTokens = None,
     greedy: Greedy = False,
@@ -73,7 +77,9 @@ def watch(
             params=tuple(params or ()),
             schema=schema,
             no_log=no_log,
-            model=ModelOptions(model, device, None if system is None else typed_text(system), None, max_memory),
+            model=ModelOptions(
+                model, device, None if system is None else typed_text(system), None, max_memory, kv=kv, vision=vision
+            ),
             sampling=SamplingOptions(max_tokens, greedy, seed, temperature, top_p),
         )
     )

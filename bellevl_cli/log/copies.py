@@ -1,4 +1,5 @@
-"""Pictures of a logged dialogue: copies of them (config `store_images`), and opening one again, checked.
+"""Pictures of a logged dialogue: copies of them (config `store_images`), those with boxes drawn, and opening one again,
+checked.
 
 A dialogue goes on about the picture it was about or not at all: the digest of the file's bytes tells.
 """
@@ -9,6 +10,7 @@ import hashlib
 import io
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,9 @@ from ..pictures.crop import cut, within
 from ..words import say
 from .reading import COPIES
 from .records import StoredThread
+
+#: The folder of pictures with boxes drawn, inside the log's own; in it one for each thread.
+DRAWN = "boxes"
 
 
 def keeper(folder: Path) -> Callable[[AskedPicture], Path | None] | None:
@@ -58,6 +63,21 @@ def _bytes_of(picture: AskedPicture) -> tuple[bytes, str]:
     buffer = io.BytesIO()
     picture.uncut.image.save(buffer, "PNG")
     return buffer.getvalue(), ".png"
+
+
+def drawn_folder(thread: str) -> Path:
+    """Where the picture of a thread is kept with boxes on it, for this user alone. Raises OSError."""
+    from .schema import make_data_folder
+
+    folder = make_data_folder() / DRAWN / thread
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def drop_drawn(folder: Path, threads: Iterable[str]) -> None:
+    """Removes what was drawn for `threads`."""
+    for thread in threads:
+        shutil.rmtree(folder / DRAWN / thread, ignore_errors=True)
 
 
 def drop_unused(folder: Path, used: Iterable[str]) -> None:

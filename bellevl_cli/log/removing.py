@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bellevl.errors import LogError
 
-from .copies import drop_unused
+from .copies import drop_drawn, drop_unused
 from .reading import has_index
 
 _AGE = re.compile(r"(\d{1,6})\s*(h|d|w|小时|天|日|周)")
@@ -42,6 +42,7 @@ def remove(connection: sqlite3.Connection, folder: Path, ids: Sequence[str]) -> 
         _sweep(connection, indexed)
         used = connection.execute("SELECT stored_copy FROM threads WHERE stored_copy IS NOT NULL").fetchall()
         drop_unused(folder, [row[0] for row in used])
+        drop_drawn(folder, ids)
     except sqlite3.Error as error:
         raise LogError("log.damaged", path=folder, reason=str(error)) from error
 

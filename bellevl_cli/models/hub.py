@@ -1,7 +1,8 @@
 """A hub with the API of huggingface.co: what a repository holds, and the bytes of its files from any place on.
 
-The only file of this program that reaches the network by itself. huggingface_hub knows the addresses, the log-in, the
-proxies and the certificates; the bytes are taken here, because it throws a part of a file away when it is stopped.
+With hub_modelscope.py the only file of this program that reaches the network by itself. huggingface_hub knows the
+addresses, the log-in, the proxies and the certificates; the bytes are taken here, because it throws a part of a file
+away when it is stopped.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ class Listing:
 class Hub:
     """A hub at `endpoint`; None: HF_ENDPOINT, else huggingface.co. Raises HubError where its package is missing or
     the person's environment says that nothing may be downloaded."""
+
+    #: What `--from` calls it.
+    name = "hf"
 
     def __init__(self, endpoint: str | None) -> None:
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -99,7 +103,7 @@ class Hub:
 
     def failed(self, error: Exception) -> HubError:
         """What to tell of a connection that broke for good."""
-        return HubError("pull.network", host=self.endpoint, reason=_reason(error))
+        return HubError("pull.network", host=self.endpoint, reason=reason(error))
 
     def _error(self, error: Exception, repo: str, revision: str | None) -> HubError:
         """What the hub said, as a person can mend it."""
@@ -118,7 +122,7 @@ class Hub:
         if status is not None:
             return HubError("pull.answer", host=self.endpoint, reason=f"HTTP {status}")
         return (
-            self.failed(error) if broken(error) else HubError("pull.answer", host=self.endpoint, reason=_reason(error))
+            self.failed(error) if broken(error) else HubError("pull.answer", host=self.endpoint, reason=reason(error))
         )
 
 
@@ -136,5 +140,6 @@ def _file(sibling: Any) -> RemoteFile:
     return RemoteFile(sibling.rfilename, sibling.size or 0, digest, None if digest else sibling.blob_id)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What it says of itself, in a line."""
     return one_line(str(error))[:200] or type(error).__name__

@@ -111,7 +111,7 @@ def _say_unfinished(renderer: Renderer) -> None:
         if source is not None:
             size = readable_bytes(sum(path.stat().st_size for path in folder.iterdir() if path.is_file()))
             name = clean_line(typed_text(folder.stem))
-            repo = shlex.quote(source.repo)
+            repo = shlex.quote(source.repo) + ("" if source.hub == "hf" else f" --from {source.hub}")
             renderer.say("models.unfinished", name=name, size=size, repo=repo)
 
 

@@ -67,7 +67,7 @@ def run(options: PullOptions, renderer: Renderer | None = None) -> None:
     renderer = renderer or Renderer()
     repo = options.repo or PUBLISHED
     _check_source(options.source, repo)
-    hub = Hub(config_value("endpoint", option=options.endpoint))
+    hub = _open_hub(options)
     renderer.stage(say("pull.asking", repo=repo))
     listing = hub.listing(repo, options.revision)
     files = wanted(listing)
@@ -108,7 +108,7 @@ class Pull:
     ) -> None:
         self.hub, self.listing, self.files = hub, listing, files
         self.target, self.work, self.renderer = target, work, renderer
-        self.source = records.Source(listing.repo, listing.commit, hub.endpoint)
+        self.source = records.Source(listing.repo, listing.commit, hub.endpoint, hub.name)
         self.done: dict[str, records.Expected] = {}
 
     def run(self) -> None:
@@ -178,11 +178,18 @@ class Pull:
         self.renderer.say("pull.done", name=_name(Path(self.target.name)), size=size, folder=folder)
 
 
+def _open_hub(options: PullOptions) -> Hub:
+    """The setting names a mirror of huggingface.co; another hub's address is the option's."""
+    if options.source == "modelscope":
+        from .hub_modelscope import ModelScope
+
+        return ModelScope(options.endpoint)
+    return Hub(config_value("endpoint", option=options.endpoint))
+
+
 def _check_source(source: str, repo: str) -> None:
     """Raises HubError for a hub that is not known, and for a name that no repository has."""
-    if source == "modelscope":
-        raise HubError("pull.modelscope", repo=repo)
-    if source not in ("hf", "huggingface"):
+    if source not in ("hf", "huggingface", "modelscope"):
         raise HubError("pull.source", source=source)
     if not _REPO.fullmatch(repo) or ".." in repo:
         raise HubError("pull.name", repo=repo, example=PUBLISHED)

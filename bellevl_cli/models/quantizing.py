@@ -33,15 +33,18 @@ class QuantizeOptions:
     source: Path
     target: Path
     calibration: Path | None = None
+    bits: int | None = None
     group_size: int | None = None
     asym: bool = False
-    act_order: bool = False
+    act_order: bool = True
     damp: float | None = None
     samples: int | None = None
     seqlen: int | None = None
     seed: int | None = None
     method: str | None = None
     picture_weight: float | None = None
+    float_targets: bool = False
+    device: str | None = None
     dry_run: bool = False
 
 
@@ -66,7 +69,7 @@ def run(options: QuantizeOptions, renderer: Renderer | None = None) -> None:
 
     drawer = ProgressDrawer(renderer)
     try:
-        for progress in quantize(options.source, options.target, recipe, options.calibration):
+        for progress in quantize(options.source, options.target, recipe, options.calibration, options.device or "cpu"):
             drawer.draw(progress)
     except KeyboardInterrupt as error:
         renderer.say("quantize.resume")
@@ -94,6 +97,7 @@ def recipe_of(options: QuantizeOptions) -> Recipe:
     from quantize.recipe import Recipe
 
     given = {
+        "bits": options.bits,
         "group_size": options.group_size,
         "damp_percent": options.damp,
         "nsamples": options.samples,
@@ -105,7 +109,8 @@ def recipe_of(options: QuantizeOptions) -> Recipe:
     known = {name: value for name, value in given.items() if value is not None}
     if known.get("method") == "rtn":
         known["search_scales"] = False  # what is meant by round-to-nearest: the range of the weights, no search
-    return Recipe(sym=not options.asym, desc_act=options.act_order, **known)  # type: ignore[arg-type]
+    switches = {"sym": not options.asym, "desc_act": options.act_order, "float_targets": options.float_targets}
+    return Recipe(**switches, **known)  # type: ignore[arg-type]
 
 
 class ProgressDrawer:

@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,12 @@ class Expected:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a download came from."""
+    """Where a download came from; `hub` is what `--from` calls it."""
 
     repo: str
     commit: str
     endpoint: str
+    hub: str = "hf"
 
 
 def expected_files(folder: Path) -> dict[str, Expected]:
@@ -62,13 +63,16 @@ def source_of(folder: Path) -> Source | None:
     """Where the model in `folder` was downloaded from; None where nothing says so."""
     record = read_record(folder / DOWNLOAD)
     fields = [record.get(name) for name in ("repo", "commit", "endpoint")]
-    return Source(*fields) if all(isinstance(field, str) for field in fields) else None  # type: ignore[arg-type]
+    if not all(isinstance(field, str) for field in fields):
+        return None
+    hub = "modelscope" if record.get("hub") == "modelscope" else "hf"
+    return Source(*map(str, fields), hub=hub)  # type: ignore[misc]
 
 
 def write_download(folder: Path, source: Source, files: dict[str, Expected]) -> None:
     """Writes download.json, whole or not at all. Raises OSError."""
     rows = {name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in sorted(files.items())}
-    record = {"repo": source.repo, "commit": source.commit, "endpoint": source.endpoint, "files": rows}
+    record = {**asdict(source), "files": rows}
     beside = folder / f".{DOWNLOAD}"
     beside.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(beside, folder / DOWNLOAD)

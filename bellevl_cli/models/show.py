@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bellevl.config import is_file, read_json
+from bellevl.config import QuantizationConfig, is_file, read_json
 from bellevl.errors import CheckpointError
 from bellevl.sizes import block_linears, cache_bytes, count_parameters, weight_bytes
 
@@ -112,9 +112,11 @@ def _kernel(chosen: Plan) -> dict[str, str] | None:
         from bellevl.kernels import choose
 
         device = torch.device(chosen.device or best_device())
-        group = None if chosen.quantization is None else chosen.quantization.group_size
+        stored = chosen.quantization or QuantizationConfig()
         inputs, outputs = max(block_linears(chosen.config), key=lambda sizes: sizes[0] * sizes[1])
-        choice = choose(device, default_dtype(chosen.config, device), inputs, outputs, inputs if group == -1 else group)
+        group = inputs if stored.group_size == -1 else stored.group_size
+        dtype = default_dtype(chosen.config, device)
+        choice = choose(device, dtype, inputs, outputs, group, stored.bits)
     except (ImportError, OSError, RuntimeError):
         return None
     return {"device": str(device), "product": choice.product, "reason": choice.reason}

@@ -76,6 +76,11 @@ def missing_tool() -> str | None:
     return _READERS[there[0]][3]
 
 
+def has_display() -> bool:
+    """Whether there is a clipboard at all: a remote terminal has none."""
+    return not _on_linux() or any(os.environ.get(variable) for variable, *_ in _READERS.values())
+
+
 def _on_linux() -> bool:
     return sys.platform.startswith("linux")
 
@@ -94,7 +99,7 @@ def _linux_picture() -> AskedPicture:
 
 def _commands() -> Iterator[str]:
     """The programs that can be asked here. Raises PictureError where there is none."""
-    if not any(os.environ.get(variable) for variable, *_ in _READERS.values()):
+    if not has_display():
         raise PictureError("picture.clipboard_none")
     if package := missing_tool():
         raise PictureError("picture.clipboard_tool", package=package)

@@ -32,8 +32,9 @@ def draw_placed(picture: Picture, boxes: Sequence[PlacedBox], path: Path) -> Pat
     return path
 
 
-def drawn(picture: Picture, boxes: Sequence[PlacedBox]) -> Image.Image:
-    """The picture's image with `boxes`; a very large picture is drawn as small as it was opened."""
+def drawn(picture: Picture, boxes: Sequence[PlacedBox], line: int | None = None) -> Image.Image:
+    """The picture's image with `boxes`, their frames `line` pixels wide (None: as suits the picture); a very large
+    picture is drawn as small as it was opened."""
     from bellevl.drawing import Marked, draw_marked
 
     across = picture.image.width / picture.size[0]
@@ -43,4 +44,4 @@ def drawn(picture: Picture, boxes: Sequence[PlacedBox]) -> Image.Image:
         x1, y1, x2, y2 = box.xyxy_px
         corners = (int(x1 * across), int(y1 * down), round(x2 * across), round(y2 * down))
         marked.append(Marked(box.label, box.number, corners))
-    return draw_marked(picture.image, marked)
+    return draw_marked(picture.image, marked, line)

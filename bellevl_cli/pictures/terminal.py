@@ -61,6 +61,15 @@ def shown(picture: Picture | Image.Image, rows: int = 12) -> str | None:
     return _blocks(image, columns, rows)
 
 
+def line_width(size: tuple[int, int], rows: int = 12) -> int | None:
+    """Pixels of a picture of `size` that a half block covers: a thinner line on it would not be seen. None where the
+    picture is shown by its own pixels, or not at all."""
+    if protocol() != "blocks":
+        return None
+    columns, rows = _cells(size, rows)
+    return max(1, round(max(size[0] / columns, size[1] / (2 * rows))))
+
+
 def protocol() -> str | None:
     """ "kitty", "sixel", "blocks"; None where no picture is to be shown. May ask the terminal, once."""
     try:

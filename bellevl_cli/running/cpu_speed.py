@@ -56,11 +56,13 @@ def _int4(inputs: int, outputs: int, quantization: QuantizationConfig) -> Callab
     group = inputs if quantization.group_size == -1 else quantization.group_size
     groups = max(inputs // group, 1)
     weight = Int4Weight(
-        torch.zeros((inputs // 8, outputs), dtype=torch.int32),
+        torch.zeros((inputs * quantization.bits // 32, outputs), dtype=torch.int32),
         torch.full((groups, outputs), 8, dtype=torch.uint8),
         torch.ones((groups, outputs), dtype=torch.float16),
+        bits=quantization.bits,
     )
-    return build(choose(torch.device("cpu"), torch.bfloat16, inputs, outputs, group), weight)
+    chosen = choose(torch.device("cpu"), torch.bfloat16, inputs, outputs, group, quantization.bits)
+    return build(chosen, weight)
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bellevl.config import ModelConfig, QuantizationConfig
 from bellevl.errors import OutOfMemoryError
-from bellevl.sizes import cache_bytes, count_parameters, weight_bytes
+from bellevl.sizes import cache_bytes, count_parameters, vision_bytes, weight_bytes
 
 from ..screen.clean import clean_line
 from ..words import say
@@ -35,15 +35,35 @@ class Memory:
 
 
 def estimate(
-    config: ModelConfig, quantization: QuantizationConfig | None, tokens: int, device: str, limit: int | None = None
+    config: ModelConfig,
+    quantization: QuantizationConfig | None,
+    tokens: int,
+    device: str,
+    limit: int | None = None,
+    *,
+    kv: str = "float",
+    vision: str = "auto",
 ) -> Memory:
     """What answering with `tokens` tokens in the cache takes on `device`, and what is free there: no more than `limit`
-    bytes (`--max-memory`)."""
+    bytes (`--max-memory`). `kv` and `vision` as in `--kv` and `--vision`."""
     small = device == "cpu" and is_small(config)
     itemsize, quantization = (4, None) if small else (2, quantization)
-    counted = weight_bytes(config, quantization, itemsize) + cache_bytes(config, tokens, itemsize)
+    counted = weight_bytes(config, quantization, itemsize) + cache_bytes(config, tokens, itemsize, kv)
+    if vision_apart(config, device, vision):
+        counted -= vision_bytes(config, itemsize)
     sizes = [size for size in (free_memory(device), limit) if size is not None]
     return Memory(int(counted * (1 + MARGIN)), min(sizes) if sizes else None)
+
+
+def vision_apart(config: ModelConfig, device: str, vision: str) -> bool:
+    """Whether the vision encoder stays on the CPU while the rest is elsewhere."""
+    return vision == "cpu" and device != "cpu" and config.visual is not None
+
+
+def estimate_vision(config: ModelConfig) -> Memory:
+    """What the vision encoder alone takes on the CPU, and what is free there."""
+    counted = vision_bytes(config, 4 if is_small(config) else 2)
+    return Memory(int(counted * (1 + MARGIN)), free_memory("cpu"))
 
 
 def fits(memory: Memory) -> bool:

@@ -18,10 +18,10 @@ from bellevl.config import (
 )
 from bellevl.errors import OutOfMemoryError
 
-from ..options import ModelOptions
+from ..options import ModelOptions, require_opencc
 from ..settings import ModelChoice, best_device, choose_device, choose_model, config_value
 from ..words import say
-from . import preflight, speeds
+from . import choices, preflight, speeds
 
 if TYPE_CHECKING:
     from bellevl.chat import Piece
@@ -45,6 +45,8 @@ class Plan:
     max_memory: int | None = None
     language: str | None = None
     script: str | None = None
+    kv: str = "float"
+    vision: str = "auto"
 
     @property
     def quantization_name(self) -> str | None:
@@ -54,7 +56,16 @@ class Plan:
     @property
     def speed_row(self) -> str:
         """Where this model's speed on this machine is kept."""
-        return speeds.row_name(self.choice.name, self.quantization_name, self.device)
+        device = self.device if self.vision == "auto" else f"{self.device or 'auto'}+{self.vision}"
+        return speeds.row_name(self.choice.name, self.quantization_name, device)
+
+    def memory(self, tokens: int, device: str) -> preflight.Memory:
+        """What an answer with `tokens` tokens in the cache takes on `device`, as it was asked for."""
+        return self.estimate(device=device, limit=self.max_memory, tokens=tokens, kv=self.kv, vision=self.vision)
+
+    def estimate(self, **facts: Any) -> preflight.Memory:
+        """The same for other wishes; `facts` as for preflight's."""
+        return preflight.estimate(self.config, self.quantization, **facts)
 
 
 @dataclass
@@ -73,12 +84,15 @@ def plan(options: ModelOptions) -> Plan:
     choice = choose_model(options.model)
     config, quantization = read_config(choice.folder)
     generation = configured(read_generation_config(choice.folder))
-    if options.context is not None:
-        generation = replace(generation, max_window_size=min(options.context, config.max_position_embeddings))
+    if (context := config_value("ctx", option=options.context)) is not None:
+        generation = replace(generation, max_window_size=min(context, config.max_position_embeddings))
     system = config_value("system", option=options.system)
+    language = config_value("answer_lang", option=options.language)
+    script = config_value("script", option=options.script)
     return Plan(
-        choice, config, quantization, generation, device, system, options.max_memory, options.language, options.script
-    )
+        choice, config, quantization, generation, device, system, options.max_memory, language, script,
+        kv=config_value("kv", option=options.kv), vision=config_value("vision", option=options.vision),
+    )  # fmt: skip
 
 
 def configured(generation: GenerationConfig) -> GenerationConfig:
@@ -113,11 +127,16 @@ def load(
     Raises CheckpointError, DeviceError, and OutOfMemoryError before a weight is read.
     """
     started = time.perf_counter()
+    if plan.script is not None:
+        require_opencc()
     device = plan.device or available_device()
     _require_device(device)
-    memory = preflight.estimate(plan.config, plan.quantization, tokens, device, plan.max_memory)
+    memory = plan.memory(tokens, device)
     said(memory)
-    preflight.check(memory, plan.choice.name, device, "" if preflight.fits(memory) else _choices(plan, tokens, device))
+    enough = "" if preflight.fits(memory) else choices.enough(plan, tokens, device, _shorter(plan, tokens))
+    preflight.check(memory, plan.choice.name, device, enough)
+    if preflight.vision_apart(plan.config, device, plan.vision):
+        preflight.check(preflight.estimate_vision(plan.config), say("memory.vision", name=plan.choice.name))
     if plan.device is None and device == "cpu" and not preflight.is_small(plan.config):
         _accept_cpu(plan, accepted)
         started = time.perf_counter()  # a person's thinking is not loading
@@ -135,18 +154,12 @@ def available_device() -> str:
     return best_device()
 
 
-def _choices(plan: Plan, tokens: int, device: str) -> str:
-    """Options with which a model would fit that does not."""
+def _shorter(plan: Plan, tokens: int) -> list[tuple[str, int]]:
+    """(option, tokens in the cache), the longest first."""
     answer = plan.generation.max_new_tokens
-    smaller = [("--ctx", size, size + answer) for size in (4096, 2048, 1024) if size + answer < tokens]
     if tokens < plan.generation.max_window_size:  # one question: its window is not what takes the room
-        smaller = [("--max-tokens", size, answer_tokens(plan, size)) for size in (256, 64) if size < answer]
-    for option, value, wanted in smaller:
-        if preflight.fits(preflight.estimate(plan.config, plan.quantization, wanted, device, plan.max_memory)):
-            return say("memory.choice", option=f"{option} {value}")
-    if device != "cpu" and preflight.fits(preflight.estimate(plan.config, plan.quantization, tokens, "cpu")):
-        return say("memory.choice", option="--device cpu")
-    return ""
+        return [(f"--max-tokens {size}", answer_tokens(plan, size)) for size in (256, 64) if size < answer]
+    return [(f"--ctx {size}", size + answer) for size in (4096, 2048, 1024) if size + answer < tokens]
 
 
 def _accept_cpu(plan: Plan, accepted: Callable[[float], bool] | None) -> None:
@@ -194,9 +207,10 @@ def _load_chat(plan: Plan, device: str, progress: Callable[[float], object] | No
     from .answer_language import LanguageChat, open_converter
 
     tokenizer = load_tokenizer(plan.choice.folder)
-    model = load_model(plan.choice.folder, device=device, progress=progress)
+    vision = "cpu" if plan.vision == "cpu" else None
+    model = load_model(plan.choice.folder, device=device, progress=progress, vision_device=vision)
     keywords: dict[str, Any] = {} if plan.system is None else {"system": plan.system}
     chat = LanguageChat(model, tokenizer, plan.generation, **keywords)
-    chat.language = plan.language
+    chat.language, chat.kv = plan.language, plan.kv
     chat.converter = None if plan.script is None else open_converter(plan.script)
     return chat

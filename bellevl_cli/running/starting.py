@@ -99,7 +99,7 @@ def with_seed(sampling: SamplingOptions, chosen: Plan) -> SamplingOptions:
 
 
 def settled(sampling: SamplingOptions, chosen: Plan) -> Sampling:
-    """All settings of an answer. Raises PromptError for a value out of range. Imports torch."""
+    """All settings of an answer. Raises PromptError for a value out of range."""
     from bellevl.sampling import Sampling
 
     return Sampling.of(chosen.generation, **sampling.keywords())

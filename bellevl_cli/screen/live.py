@@ -17,6 +17,7 @@ from typing import Protocol, TextIO
 
 from .look import Look
 from .markdown import Line, Markdown, rows
+from .punctuation import FullWidth
 from .wrap import wrap
 
 #: A terminal is drawn at most this often.
@@ -41,13 +42,33 @@ class StreamedAnswer(Protocol):
     def end(self) -> None: ...
 
 
-def streamed_answer(out: TextIO, look: Look) -> StreamedAnswer:
-    """The form that `look` asks for, onto `out`."""
+def streamed_answer(out: TextIO, look: Look, full_width: bool = False) -> StreamedAnswer:
+    """The form that `look` asks for, onto `out`; `full_width`: on a terminal, with Chinese punctuation in Chinese."""
     if look.format == "live":
-        return LiveAnswer(out, look)
+        return PunctuatedAnswer(LiveAnswer(out, look)) if full_width else LiveAnswer(out, look)
     if look.format == "markdown":
         return LineAnswer(out, look)
     return SentenceAnswer(out) if look.plain else RawAnswer(out)
+
+
+class PunctuatedAnswer:
+    """Another one, with the punctuation of Chinese in full width."""
+
+    def __init__(self, answer: StreamedAnswer) -> None:
+        self._answer, self._text = answer, FullWidth()
+
+    @property
+    def open(self) -> bool:
+        return self._answer.open or self._text.holds
+
+    def push(self, text: str) -> None:
+        if shown := self._text.push(text):
+            self._answer.push(shown)
+
+    def end(self) -> None:
+        if rest := self._text.flush():
+            self._answer.push(rest)
+        self._answer.end()
 
 
 class RawAnswer:

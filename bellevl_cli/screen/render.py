@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ..words import say
 from .clean import clean, clean_line
-from .look import Asked, look_of, painted
+from .look import Asked, look_of, painted, setting
 from .stage import ERASE_LINE as ERASE_LINE
 from .stage import StageLine, clear_all
 
@@ -116,7 +116,8 @@ class Renderer:
         if self._answer is None:
             from .live import streamed_answer
 
-            self._answer = streamed_answer(self.out, self.look)
+            full_width = self.look.format == "live" and setting("punctuation") == "full"
+            self._answer = streamed_answer(self.out, self.look, full_width)
         return self._answer
 
     def _fitting(self, text: str) -> str:

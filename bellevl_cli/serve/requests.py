@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..asking.request import default_question
 from ..screen.clean import read_text
 from ..words import say
 from .api_errors import ApiError, wrong
@@ -207,7 +208,7 @@ def _dialogue(messages: list[_Message]) -> dict[str, Any]:
 def _question(message: _Message) -> str:
     if not message.text.strip() and not message.pictures:
         raise wrong("api.value", "messages", name="messages", reason=say("api.empty"))
-    return message.text if message.text.strip() else say("default_question")
+    return message.text if message.text.strip() else default_question()
 
 
 def decode_picture(address: str) -> bytes:

@@ -112,7 +112,7 @@ def _facts(error: BellevlError) -> dict[str, str]:
 
 def reason(text: str) -> str:
     """A phrase of bellevl or of the system in the person's language, where the table has it."""
-    text = re.sub(r"^\[Errno \d+\] ([^:]+)(: .*)?$", r"\1", text)
+    text = re.sub(r"^\[Errno -?\d+\] ([^:]+)(: .*)?$", r"\1", text)
     if language() != "zh":
         return text
     for pattern, chinese in REASONS:

@@ -19,6 +19,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         " (文件名以 - 开头时写成 ./{name})",
         " (a file whose name begins with - is written ./{name})",
     ),
+    "usage.no_subcommand": ("缺少命令，可以是: {names}", "a command is missing; it is one of: {names}"),
     "usage.no_command": ("没有命令 {name}{near}", "there is no command {name}{near}"),
     "usage.near": (" (是不是 {name}?)", " (did you mean {name}?)"),
     "unexpected": (

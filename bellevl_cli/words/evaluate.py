@@ -5,7 +5,7 @@ from __future__ import annotations
 #: id -> (Chinese, English)
 TEXTS: dict[str, tuple[str, str]] = {
     "help.evaluate": ("衡量模型", "Measure a model"),
-    "help.fidelity": ("量化模型与浮点模型的预测差多少 (KL 散度)", "how far int4 predictions are from float ones (KL)"),
+    "help.fidelity": ("量化模型与浮点模型的预测差多少 (KL 散度)", "How far int4 predictions are from float ones (KL)"),
     "help.name_float": ("浮点模型", "FLOAT"),
     "help.name_int4": ("量化模型", "INT4"),
     "help.float": ("浮点模型目录", "folder of the float model"),

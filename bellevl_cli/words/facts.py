@@ -65,6 +65,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "NVIDIA driver {driver} is loaded, but torch {version} sees no GPU: install a CUDA build of torch",
     ),
     "doctor.clipboard": ("剪贴板", "clipboard"),
+    "doctor.clipboard_none": ("没有图形界面，不能粘贴图片", "no display here: no picture can be pasted"),
     "doctor.clipboard_missing": ("需要安装 {package}", "needs the package {package}"),
     "doctor.pictures": ("终端图片", "pictures here"),
     "doctor.no_pictures": ("不显示", "not shown"),
@@ -76,6 +77,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "doctor.hashed": ("哈希 {digest}", "hash {digest}"),
     "doctor.last_error": ("最近的错误", "last error"),
     "doctor.answer": ("试答", "answer"),
+    "doctor.question": ("圆形是什么颜色的？", "What colour is the circle?"),
     "doctor.answer_text": ("\"{text}\" ({seconds} 秒，{tokens} token)", "\"{text}\" ({seconds} s, {tokens} tokens)"),
     "doctor.network": ("网络连接: {count}", "network connections: {count}"),
 }  # fmt: skip

@@ -10,7 +10,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "help.full": ("逐字节核对 SHA-256，较慢", "compare every byte (SHA-256); takes longer"),
     "help.repo": ("仓库名，不写则为 {repo}", "repository; {repo} without one"),
     "help.name_repo": ("仓库", "REPO"),
-    "help.from": ("来源: hf", "where from: hf"),
+    "help.from": ("来源: hf 或 modelscope [hf]", "where from: hf or modelscope [hf]"),
     "help.endpoint": ("镜像网址 (HF_ENDPOINT)", "address of a mirror (HF_ENDPOINT)"),
     "help.revision": ("版本: 分支、标签或提交", "branch, tag or commit"),
     "help.to": ("存放目录，不写则放进模型目录", "folder to put it in; else among the models"),
@@ -68,8 +68,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "pull.there": ("{name} 已是最新 ({commit}): {folder}", "{name} is complete and up to date ({commit}): {folder}"),
     "pull.done": (
-        "完成: {name}，{size}，SHA-256 核对无误: {folder}",
-        "done: {name}, {size}, every SHA-256 as published: {folder}",
+        "完成: {name}，{size}，每个文件的校验值都与公布的一致: {folder}",
+        "done: {name}, {size}, every hash as published: {folder}",
     ),
     "pull.next_quantize": (
         "下一步 (量化后显存约为四分之一): bellevl quantize {source} {target}",

@@ -55,7 +55,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "see.plain": ("几乎只有一种颜色，看不出内容", "nearly one colour: there is nothing to see"),
     "see.clip_too": ("{name} 和 --clip 只能选一个", "{name} and --clip: one of them"),
     "boxes.none": ("回答中没有坐标", "the answer has no boxes"),
-    "boxes.written": ("已写 {path} ({count} 个框)", "wrote {path} ({count} boxes)"),
+    "boxes.written": ("已写 {path} ({count} 个框)", "wrote {path} (boxes: {count})"),
     "draw.nothing": ("要画到哪里? 用 -o 文件，或 --boxes 导出", "draw where? -o FILE, or --boxes to export"),
     "draw.stdin_twice": ("图片和回答不能都从标准输入来", "picture and answer cannot both come from stdin"),
     "draw.no_answer": ("没有回答: 写回答的文件名，或用管道送入", "no answer: name its file, or pipe it in"),

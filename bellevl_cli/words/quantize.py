@@ -27,6 +27,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "图片 token 在校准中的权重，0 到 1 [1]",
         "how much a picture's tokens count, 0 to 1 [1]",
     ),
+    "help.float_targets": (
+        "各层对准浮点模型的输出: 更准，更慢",
+        "each layer aims at the float model's outputs: closer, slower",
+    ),
     "help.dry_run": ("只说明需要多少时间、内存、磁盘", "only say what time, memory and disk it takes"),
     "quantize.dry_calibration": (
         "校准  {samples} 个对话，{pictures} 张图片，{tokens} 个 token",

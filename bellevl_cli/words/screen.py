@@ -14,6 +14,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "help.encoding": ("标准输入的编码，如 gbk", "encoding of stdin, as in gbk"),
     "help.context": ("上下文最多多少个 token", "longest context, in tokens"),
     "help.max_memory": ("最多使用多少内存，如 10G", "most memory to use, as in 10G"),
+    "help.kv": ("KV 缓存: float int8 (内存减半)", "KV cache: float int8 (half the memory)"),
+    "help.vision": ("视觉编码器的位置: auto cpu (省显存)", "place of the vision encoder: auto cpu"),
     "usage.choice": ("{name} 不能是 {value}，可以是: {choices}", "{name} cannot be {value}, it is one of: {choices}"),
     "usage.least": ("{name} 不能是 {value}，至少 {least}", "{name} cannot be {value}, it is {least} at least"),
     "usage.encoding": (
@@ -35,7 +37,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "stats.peak": ("内存峰值 {peak}", "peak memory {peak}"),
     "stats.peak_gpu": ("显存峰值 {peak}", "peak GPU memory {peak}"),
     "memory.user": (" ({name} 占 {taken})", " ({name} has {taken})"),
-    "memory.choice": ("加 {option} 就放得下；或", "{option}, with which it fits; or "),
+    "memory.choice": ("加 {options} 就放得下；或", "{options}, with which it fits; or "),
+    "memory.choice_or": (" 或 ", " or "),
+    "memory.saves": ("{options} (省 {saved})", "{options} (saves {saved})"),
+    "memory.vision": ("{name} 的视觉编码器", "the vision encoder of {name}"),
     "memory.retrying": (
         "内存不足，改为分段读入，再试一次",
         "out of memory: once more, with the prompt in pieces",
