@@ -1,5 +1,9 @@
 """Run the commands of a guide and write what they print under them: run_guide.py docs/guide.md docs/guide.zh-CN.md
 
+With --check nothing is written: what a command prints now and did not print then is shown, and the exit code is 1.
+Times, sizes of memory, dates and ids of dialogues differ from run to run and are not compared. --part HEADING runs the
+commands below that heading only (files that blocks above it write are there, what commands above it made is not).
+
 In a ```console block a line that begins with `$ ` is a command, and what follows is its output: it is replaced. A
 block whose command is `bellevl chat` is a dialogue; its lines that begin with the prompt are typed again. A ```python
 or ```toml block whose first line is a comment with a file's name becomes that file. Other blocks are left alone.
@@ -11,6 +15,8 @@ of the time never. Needs the test extra.
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import os
 import re
 import shutil
@@ -28,12 +34,25 @@ PROMPTS = {"en": "> ", "zh": "问> "}
 NOTES = {"en": "note: this is the small embedded", "zh": "提示: 这是内置"}
 ESTIMATE = re.compile(r"(about \d.* \(load |预计.*\(载入 )")
 
+#: What is another one in each run: dates, clock times, ids of the log, and numbers before a unit.
+VARYING = (
+    (re.compile(r"\d{4}-\d\d-\d\d|\b\d{1,2}:\d\d\b"), "<time>"),
+    (
+        re.compile(
+            r"(?m)^([0-9a-f]{4})(?=  )|(?<=dialogue  )[0-9a-f]{4}$|(?<=对话  )[0-9a-f]{4}$|(?<=boxes/)[0-9a-f]{4}(?=/)"
+        ),
+        "<id>",
+    ),
+    (re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|GB|MB|kB|秒|token/s|threads|线程|字/秒)(?![A-Za-z]))"), "<n>"),
+    (re.compile(r"(?m)^(\S+(?: \S+)*) {2,}"), r"\1  "),
+)
+
 #: Rows and columns: wide enough that nothing is broken by the terminal, for a dialogue as wide as a page.
 ROWS, WIDE, PAGE = 120, 2000, 110
 
 #: Between commands of a block: what the shell prints, and how it gives a command's end to us.
 MARK = "--8<--"
-LONGEST = 180.0
+LONGEST = 900.0
 
 
 class Guide:
@@ -63,9 +82,20 @@ class Guide:
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
         }
 
-    def run(self) -> str:
-        """The guide with fresh outputs."""
-        return BLOCK.sub(self._block, self.path.read_text(encoding="utf-8"))
+    def run(self, part: str | None = None) -> str:
+        """The guide with fresh outputs, or with those of the part below one heading."""
+        parts = re.split(r"(?m)^(?=## )", self.path.read_text(encoding="utf-8"))
+        return "".join(self._part(text, part is None or text.startswith(f"## {part}\n")) for text in parts)
+
+    def _part(self, text: str, wanted: bool) -> str:
+        if wanted:
+            return BLOCK.sub(self._block, text)
+        for kind, body in BLOCK.findall(text):
+            if kind == "console":
+                self.noted = True  # it was in the first of the others
+            else:
+                self._file(body)
+        return text
 
     def _block(self, found: re.Match[str]) -> str:
         kind, body = found.groups()
@@ -114,12 +144,19 @@ class Guide:
 
         for number, line in enumerate(typed):
             _read(child, stream, lambda number=number: is_ready(number))
+            self._alive(child, screen)
             child.send(line + "\r")
         _read(child, stream, lambda: is_ready(len(typed)))
+        self._alive(child, screen)
         child.sendeof()
         shown = re.sub(rf"(?m)^{prompt}\s*[^\n]*\s*\Z", "", _text(screen))
         _read(child, stream, lambda: False)
         return f"$ {command}\n{shown}"
+
+    def _alive(self, child: pexpect.spawn, screen: pyte.Screen) -> None:
+        """A dialogue that ended by itself is an error of the program, not an output."""
+        if child.flag_eof:
+            raise RuntimeError(f"the chat ended:\n{_text(screen)}")
 
     def _tidy(self, shown: str) -> str:
         """Without names of this machine, and with the note of the embedded model once and no estimates."""
@@ -154,13 +191,31 @@ def _text(screen: pyte.Screen) -> str:
     return "\n".join(line.rstrip() for line in screen.display).rstrip()
 
 
-def main(paths: list[str]) -> None:
-    for path in map(Path, paths):
+def difference(before: str, after: str) -> str:
+    """What differs between two runs of a guide, but for what always does, as a unified diff."""
+    for pattern, name in VARYING:
+        before, after = pattern.sub(name, before), pattern.sub(name, after)
+    return "\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), "guide", "now", lineterm="", n=2))
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("guides", nargs="+", type=Path)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--part", metavar="HEADING")
+    options = parser.parse_args(words)
+    found = 0
+    for path in options.guides:
         with tempfile.TemporaryDirectory() as home:
-            text = Guide(path, Path(home)).run()
-        path.write_text(text, encoding="utf-8")
+            text = Guide(path, Path(home)).run(options.part)
+        if not options.check:
+            path.write_text(text, encoding="utf-8")
+        elif changed := difference(path.read_text(encoding="utf-8"), text):
+            found = 1
+            print(changed)
         print(path)
+    return found
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))
