@@ -120,6 +120,20 @@ def test_ways_to_solve_are_options(bellevl: Bellevl, tiny_folder: Path, tmp_path
         assert (recipe["desc_act"], recipe["float_targets"]) == expected
 
 
+def test_bits_and_device_are_options(bellevl: Bellevl, answer: Answer, tiny_folder: Path, tmp_path: Path) -> None:
+    """Eight bits are shown and answer; other widths, and devices that are not there, are refused in one line."""
+    target = tmp_path / "int8"
+    done = bellevl("quantize", tiny_folder, target, "--method", "rtn", "--bits", "8", "--device", "cpu")
+    assert done.returncode == 0, done.stderr.decode()
+    shown = json.loads(bellevl("show", "--model", target, "--json").stdout)
+    assert shown["quantization"] == "gptq-int8 g128" and "8 bit" in shown["kernel"]["reason"]
+    assert len(answer("问", model=target, greedy=True)["text"]) > 0
+    for option, value, code in (("--bits", "3", 2), ("--device", "cuda:99", 1), ("--device", "gpu", 2)):
+        refused = bellevl("quantize", tiny_folder, tmp_path / "other", option, value)
+        assert refused.returncode == code and value in refused.stderr.decode()
+    assert not (tmp_path / "other").exists()
+
+
 def test_gguf_from_the_command_line(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path) -> None:
     """`bellevl convert gguf` writes a file once; a second time and for float weights it is refused in one line."""
     assert bellevl("quantize", tiny_folder, tmp_path / "int4", "--method", "rtn").returncode == 0

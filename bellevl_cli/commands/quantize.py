@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import Debug, Device, SampleSeed
+from ..options import Debug, SampleSeed
 from ..words import say
 
 
@@ -40,7 +40,9 @@ def quantize(
     float_targets: Annotated[
         bool, typer.Option("--float-targets", help=say("help.float_targets"), show_default=False)
     ] = False,
-    device: Device = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help=say("help.quantize_device"), metavar="NAME", show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=say("help.dry_run"), show_default=False)] = False,
     debug: Debug = False,
 ) -> None:

@@ -15,6 +15,7 @@ from ..exits import INTERRUPTED, LeaveError
 from ..running.preflight import readable_bytes
 from ..screen.clean import clean_line, typed_text
 from ..screen.render import Renderer
+from ..settings import choose_device
 from ..words import say
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def run(options: QuantizeOptions, renderer: Renderer | None = None) -> None:
 
     drawer = ProgressDrawer(renderer)
     try:
-        for progress in quantize(options.source, options.target, recipe, options.calibration, options.device or "cpu"):
+        device = choose_device(options.device) or "cpu"
+        for progress in quantize(options.source, options.target, recipe, options.calibration, device):
             drawer.draw(progress)
     except KeyboardInterrupt as error:
         renderer.say("quantize.resume")

@@ -36,6 +36,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "help.version": ("显示版本", "show the version"),
     "help.source": ("浮点模型目录", "folder of the float model"),
     "help.target": ("新目录", "new folder"),
+    "help.quantize_device": ("在哪里计算: cpu cuda cuda:1 [cpu]", "where to compute: cpu cuda cuda:1 [cpu]"),
     "help.bits": ("每个权重的位数: 4 8 [4]", "bits of a weight: 4 8 [4]"),
     "help.group_size": ("分组大小: 32 64 128，-1 不分组 [128]", "inputs in a group: 32 64 128, -1 for all [128]"),
     "help.asym": ("非对称量化 (默认对称)", "asymmetric (symmetric is the default)"),
