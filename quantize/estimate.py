@@ -18,9 +18,9 @@ from bellevl.sizes import block_linears, count_parameters
 from .block_stream import TOKENS
 from .calibration import CalibrationSource
 from .gptq import OUTPUTS
-from .pipeline import Task, Work, prepare, stream_bytes
 from .recipe import Recipe
 from .shards import plan_shards
+from .task import Task, Work, prepare, stream_bytes
 
 #: What Python, torch and the vocabulary take, and the pieces that come and go.
 BASE_BYTES = 600_000_000

@@ -10,30 +10,24 @@ After every step the state is on the disk: the same command goes on from there a
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from bellevl.checkpoint import Checkpoint, check_device, check_tensors
-from bellevl.config import ModelConfig
+from bellevl.checkpoint import Checkpoint, check_device
 from bellevl.errors import CheckpointError, QuantizeError
-from bellevl.model import BelleVL
-from bellevl.sizes import count_parameters
 from bellevl.text import Block
-from bellevl.tokenizer import load_tokenizer
 
-from .activations import CPU, Activations
+from .activations import Activations
 from .block_stream import BlockReader, QuantizedLayer, RotaryTables, Streams, quantize_block, round_block
-from .calibration import CalibrationSet, CalibrationSource, calibration_set
+from .calibration import CalibrationSource
 from .folder import write_small_files
-from .job import FORMAT, STREAM_BYTES, BlockReport, Job, LayerReport, check_target, fingerprint
-from .layout import STAGES, TensorPlan, block_prefix, is_packed, layer_shapes, packed_tensors, plan_tensors
+from .job import BlockReport, Job, LayerReport
+from .layout import block_prefix, is_packed, packed_tensors
 from .meter import MemoryWatch, Stopwatch, device_peak
 from .prefix import embed_samples
 from .progress import Clock, Progress
@@ -41,26 +35,10 @@ from .receipt import hash_files, make_receipt, write_receipt
 from .recipe import Recipe
 from .shards import ShardWriter
 from .source import read_tensor
+from .task import COPY_WORK, Task, Work, prepare, stream_bytes
 
 #: Elements of a tensor that are copied at a time.
 COPY_ELEMENTS = 1 << 25
-
-#: What a byte of copying costs, in multiply-adds, for the estimate of the time left.
-COPY_WORK = 20.0
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one call has to do."""
-
-    source: Path
-    target: Path
-    recipe: Recipe
-    config: ModelConfig
-    calibration: CalibrationSet
-    tensors: list[TensorPlan]
-    settings: dict[str, Any]
-    device: torch.device = CPU
 
 
 def quantize(
@@ -85,43 +63,6 @@ def quantize(
     streams = stream_bytes(task.config, task.calibration.lengths, task.recipe.float_targets)
     job = Job.open(task.target, task.settings, writer.size + streams)
     return _run(task, job, writer)
-
-
-def stream_bytes(config: ModelConfig, lengths: list[int], floats: bool) -> int:
-    """Disk that a job takes beside the result while it runs; `floats`: the float model's stream is kept too."""
-    streams = 2 * (1 + floats) * Activations.bytes_for(lengths, config.hidden_size)
-    gated = Activations.bytes_for(lengths, config.mlp_width)
-    return streams + gated if streams + gated <= STREAM_BYTES else streams
-
-
-def prepare(source: Path, target: Path, recipe: Recipe, calibration: CalibrationSource) -> Task:
-    """Everything that can be known, and refused, before the work begins."""
-    check_target(source, target)
-    with Checkpoint.open(source) as checkpoint:
-        config = checkpoint.config
-        if checkpoint.quantization is not None:
-            raise QuantizeError("quantize.already_int4", folder=source)
-        with torch.device("meta"):
-            check_tensors(BelleVL(config), checkpoint)
-        _check_widths(config, recipe)
-        tokenizer = load_tokenizer(source)
-        samples = CalibrationSet(())
-        if recipe.calibrates:
-            samples = calibration_set(calibration, tokenizer, config, source, recipe)
-        settings = dataclasses.asdict(recipe)
-        settings |= {"format": FORMAT, "source": fingerprint(checkpoint), "calibration": samples.fingerprint()}
-        return Task(source, target, recipe, config, samples, plan_tensors(checkpoint, recipe), settings)
-
-
-def _check_widths(config: ModelConfig, recipe: Recipe) -> None:
-    """Every layer's inputs must fall into whole groups and its outputs into whole words."""
-    for inputs, outputs in layer_shapes(config).values():
-        if recipe.group_size > 0 and inputs % recipe.group_size:
-            reason = f"and a layer has {inputs} inputs"
-            raise QuantizeError("quantize.option", name="group_size", value=recipe.group_size, reason=reason)
-        if inputs % 8 or outputs % 8:
-            reason = f"and a layer has shape {outputs} x {inputs}"
-            raise QuantizeError("quantize.option", name="bits", value=recipe.bits, reason=reason)
 
 
 def _run(task: Task, job: Job, writer: ShardWriter) -> Iterator[Progress]:
@@ -312,38 +253,3 @@ def _finish(run: _Running) -> Iterator[Progress]:
     run.job.costs.curve = run.memory.points()
     write_receipt(task.target, make_receipt(task, run.job, hashes))
     run.writer.finish(task.target)
-
-
-@dataclass(frozen=True)
-class Work:
-    """Multiply-adds of a job's parts, for the time left and for an estimate before it starts."""
-
-    copy: float
-    embed: float
-    layers: dict[str, float]
-    block: float
-    total: float
-
-    @classmethod
-    def of(cls, task: Task) -> Work:
-        tokens = float(sum(task.calibration.lengths))
-        shapes = layer_shapes(task.config)
-        layers = {}
-        for stage in STAGES:
-            for n, layer in enumerate(stage):
-                inputs, outputs = shapes[layer]
-                shared = tokens * inputs**2 + inputs**3 / 6 if n == 0 else 0.0
-                # Through the layer once or twice, its error feedback, and searching its scales.
-                layers[layer] = shared + 1.5 * tokens * inputs * outputs + outputs * inputs * (inputs / 2 + 400)
-                if task.recipe.float_targets:
-                    # The float pass, what outputs lack, and the weights that make good for it.
-                    layers[layer] += 2.5 * tokens * inputs * outputs + outputs * inputs**2
-        block = sum(layers.values()) + tokens * sum(i * o for i, o in shapes.values()) / 2
-        copied = sum(p.nbytes for p in task.tensors if not is_packed(p.name))
-        pictures = sum(len(sample.pictures) for sample in task.calibration.samples)
-        patches = (
-            0 if task.config.visual is None else (task.config.visual.image_size // task.config.visual.patch_size) ** 2
-        )
-        embed = count_parameters(task.config).vision * patches * pictures + tokens
-        copy = copied * COPY_WORK
-        return cls(copy, embed, layers, block, copy + embed + task.config.num_hidden_layers * block)

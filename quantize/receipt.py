@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
 
     from .job import Job
-    from .pipeline import Task
     from .shards import ShardWriter
+    from .task import Task
 
 FILE = "receipt.json"
 REPORT = "report.html"

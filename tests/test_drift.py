@@ -19,7 +19,7 @@ from quantize.estimate import estimate
 from quantize.gptq import QuantizedWeight, quantize_weights
 from quantize.hessian import HessianSum
 from quantize.meter import Stopwatch
-from quantize.pipeline import Work, prepare
+from quantize.task import Work, prepare
 
 RECIPE = Recipe(nsamples=6, seqlen=96, float_targets=True)
 
