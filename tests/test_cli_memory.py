@@ -20,6 +20,7 @@ from bellevl.checkpoint import load_model
 from bellevl.config import QuantizationConfig
 from bellevl.errors import OutOfMemoryError
 from bellevl.tokenizer import load_tokenizer
+from bellevl_cli.completing.tree import nodes
 from bellevl_cli.options import ModelOptions
 from bellevl_cli.running import cpu_speed, memory_users, preflight, session, speeds, surviving
 from bellevl_cli.running.preflight import Memory, estimate
@@ -128,6 +129,14 @@ def test_what_is_chosen_already_is_not_offered(tmp_path: Path, gpu: Callable[[fl
     chosen = replace(plan(ModelOptions(folder, kv="int8", vision="cpu")), device="mps")
     error = refused(chosen)
     assert error.facts["need"] == "13.6 GB" and "--kv" not in error_line(error) and "--vision" not in error_line(error)
+
+
+@pytest.mark.parametrize("command", ["ask", "chat", "serve", "batch", "watch"])
+def test_what_a_refusal_names_is_an_option_of_the_command(command: str) -> None:
+    """--kv, --vision, --device and what makes the window shorter are taken by every command that can be refused."""
+    shorter = "--ctx" if command in ("chat", "serve") else "--max-tokens"
+    taken = {option for node in nodes() if node.path == (command,) for known in node.options for option in known.names}
+    assert {"--kv", "--vision", "--device", "--max-memory", shorter} <= taken
 
 
 def test_the_vision_encoder_needs_room_on_the_cpu(tmp_path: Path, gpu: Callable[[float, float], None]) -> None:

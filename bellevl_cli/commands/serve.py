@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import Debug, Device, Kv, MaxMemory, ModelFolder, ModelOptions, System, Vision
+from ..options import ContextSize, Debug, Device, Kv, MaxMemory, ModelFolder, ModelOptions, System, Vision
 from ..screen.clean import typed_text
 from ..words import say
 
@@ -23,6 +23,7 @@ def serve(
     ] = None,
     model: ModelFolder = None,
     device: Device = None,
+    context: ContextSize = None,
     max_memory: MaxMemory = None,
     kv: Kv = None,
     vision: Vision = None,
@@ -32,5 +33,5 @@ def serve(
     from ..serve.run import ServeOptions, run
 
     system = None if system is None else typed_text(system)
-    chosen = ModelOptions(model, device, system, None, max_memory, kv=kv, vision=vision)
+    chosen = ModelOptions(model, device, system, context, max_memory, kv=kv, vision=vision)
     run(ServeOptions(typed_text(host), port, token, chosen))
