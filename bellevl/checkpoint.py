@@ -10,7 +10,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .config import ModelConfig, QuantizationConfig, is_file, read_config, read_generation_config, read_json
+from .embedding import MappedEmbedding
 from .errors import CheckpointError, DeviceError
 from .model import BelleVL
 from .qlinear import Int4Linear, as_stored
-from .sizes import count_parameters
+from .sizes import count_parameters, mapped_bytes
 
 #: The index and, without one, the files; a folder that has both forms is read in the first.
 FORMS = (
@@ -36,6 +37,10 @@ IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias|attn\.bias)$")
 
 #: How the names of the vision encoder's modules begin.
 VISION = ["transformer", "visual"]
+
+#: The table of token embeddings, and a small layer whose words show which version of the format they are.
+EMBEDDING = "transformer.wte"
+PROBED = "transformer.h.0.attn.c_proj"
 
 #: Below this many bytes in float32, a model on the CPU runs in float32: bf16 gains nothing and costs digits.
 SMALL = 1 << 30
@@ -156,11 +161,13 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
 def _as_stored(checkpoint: Checkpoint, declared: QuantizationConfig | None) -> QuantizationConfig | None:
     """What is declared, with the version that the words of a small layer show. Damaged ones show nothing: whoever reads
     on will say what is wrong."""
-    names = [f"transformer.h.0.attn.c_proj.{part}" for part in ("qweight", "qzeros")]
-    if declared is None or not all(name in checkpoint for name in names):
+    names = [f"{PROBED}.{part}" for part in ("qweight", "qzeros")]
+    layer = None if declared is None else declared.for_layer(PROBED)
+    if declared is None or layer is None or not all(name in checkpoint for name in names):
         return declared
     try:
-        return as_stored(declared, *map(checkpoint.read, names))
+        version = as_stored(layer, *map(checkpoint.read, names)).checkpoint_format
+        return replace(declared, checkpoint_format=version)
     except (CheckpointError, RuntimeError):
         return declared
 
@@ -172,9 +179,11 @@ def load_model(
     progress: Callable[[float], object] | None = None,
     *,
     vision_device: str | torch.device | None = None,
+    mapped_embedding: bool = True,
 ) -> BelleVL:
     """The model in `folder`, float or int4, whichever it holds, in eval mode. `progress` hears how much of it has been
     read, from 0 to 1. `vision_device`: a place of its own for the vision encoder, whose features then travel.
+    `mapped_embedding`: a quantized model leaves a large embedding in its file (embedding.py).
 
     `dtype` None: bfloat16 (float16 on GPUs without it), float32 for a small model on the CPU. Parameters of a float
     model ask for gradients, as in a new one; those of an int4 model do not.
@@ -192,7 +201,11 @@ def load_model(
         for name, module in model.named_modules():
             read += sum(tensor.nbytes for _, tensor in _own_tensors(module))
             device, computed_in = places.of_module(name)
-            _load_module(name, module, checkpoint, computed_in, device)
+            if name == EMBEDDING and mapped_embedding and mapped_bytes(checkpoint.config, checkpoint.quantization):
+                table = checkpoint.read(f"{name}.weight")
+                model.transformer.wte = MappedEmbedding(table, device, computed_in)
+            else:
+                _load_module(name, module, checkpoint, computed_in, device)
             if progress is not None:
                 progress(min(read / total, 1.0))
     if checkpoint.config.tie_word_embeddings:

@@ -5,33 +5,17 @@ Class defaults are those of the family's configuration class; sizes a file may n
 
 from __future__ import annotations
 
-import json
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointError
-
-#: Sizes above these are a lie or an attack, not a model of this family (Qwen-72B: 8192 wide, 80 blocks).
-LARGEST = {
-    "hidden_size": 65_536,
-    "num_hidden_layers": 512,
-    "num_attention_heads": 1024,
-    "intermediate_size": 1_048_576,
-    "vocab_size": 2_097_152,
-    "kv_channels": 1024,
-    "seq_length": 4_194_304,
-    "width": 65_536,
-    "layers": 512,
-    "heads": 1024,
-    "image_size": 4096,
-    "patch_size": 512,
-    "output_dim": 65_536,
-    "n_queries": 16_384,
-}
-
+from .fields import Fields
+from .fields import is_file as is_file
+from .fields import read_json as read_json
+from .quantization import QuantizationConfig as QuantizationConfig
+from .quantization import parse_quantization as parse_quantization
 
 #: How a cache may keep keys and values: as they are computed, or a byte each (cache.py).
 KV_FORMS = ("float", "int8")
@@ -100,24 +84,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class QuantizationConfig:
-    """How the linears of the language model are stored. `zero_offset` is 1 where stored zeros are zero - 1 (v1)."""
-
-    bits: int = 4
-    group_size: int = 128
-    sym: bool = True
-    desc_act: bool = False
-    static_groups: bool = False
-    damp_percent: float = 0.01
-    true_sequential: bool = True
-    checkpoint_format: str = "gptq"
-
-    @property
-    def zero_offset(self) -> int:
-        return 0 if self.checkpoint_format == "gptq_v2" else 1
-
-
-@dataclass(frozen=True)
 class GenerationConfig:
     """Defaults for sampling; generation_config.json."""
 
@@ -145,7 +111,11 @@ def read_config(folder: str | Path) -> tuple[ModelConfig, QuantizationConfig | N
         raise CheckpointError("model.no_config", folder=folder)
     raw = read_json(path)
     _check_architecture(raw, folder)
-    return parse_config(raw, path), _read_quantization(raw, folder)
+    config, quantization = parse_config(raw, path), _read_quantization(raw, folder)
+    if quantization is not None and quantization.lm_head and config.tie_word_embeddings:
+        reason = "and the head is the embedding (tie_word_embeddings)"
+        raise CheckpointError("model.quantization", path=path, field="lm_head", value=True, reason=reason)
+    return config, quantization
 
 
 def read_generation_config(folder: str | Path) -> GenerationConfig:
@@ -153,7 +123,7 @@ def read_generation_config(folder: str | Path) -> GenerationConfig:
     path = Path(folder) / "generation_config.json"
     if not is_file(path):
         return GenerationConfig()
-    fields = _Fields(read_json(path), path)
+    fields = Fields(read_json(path), path)
     base = GenerationConfig()
     return GenerationConfig(
         do_sample=fields.flag("do_sample", base.do_sample),
@@ -170,7 +140,7 @@ def read_generation_config(folder: str | Path) -> GenerationConfig:
 
 def parse_config(raw: dict[str, Any], path: Path) -> ModelConfig:
     """`raw` (a config.json) checked and typed; `path` is for messages."""
-    fields = _Fields(raw, path)
+    fields = Fields(raw, path)
     config = ModelConfig(
         hidden_size=fields.integer("hidden_size", 4096),
         num_hidden_layers=fields.integer("num_hidden_layers", 32),
@@ -194,73 +164,13 @@ def parse_config(raw: dict[str, Any], path: Path) -> ModelConfig:
     return config
 
 
-def is_file(path: Path) -> bool:
-    """Whether a file is there. One that may not be looked at counts as there: reading it tells why that fails."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except PermissionError:
-        return True
-    except (OSError, ValueError):  # not there, a name too long, a name that the system cannot have
-        return False
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises CheckpointError for anything else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError("model.bad_json", path=path, reason=error) from error
-    if not isinstance(value, dict):
-        raise CheckpointError("model.bad_json", path=path, reason="not an object")
-    return value
-
-
-class _Fields:
-    """Typed access to a JSON object; a wrong field becomes one clear CheckpointError."""
-
-    def __init__(self, raw: dict[str, Any], path: Path) -> None:
-        self.raw, self.path = raw, path
-
-    def wrong(self, name: str, reason: str) -> CheckpointError:
-        value = repr(self.raw.get(name, "missing"))[:60]
-        return CheckpointError("model.config", path=self.path, field=name, value=value, reason=reason)
-
-    def integer(self, name: str, default: int | None = None, least: int = 1) -> int:
-        value = self.raw.get(name)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.wrong(name, "not a whole number")
-        if not least <= value <= LARGEST.get(name, 2**31):
-            raise self.wrong(name, f"not between {least} and {LARGEST.get(name, 2**31)}")
-        return value
-
-    def number(self, name: str, default: float, least: float, most: float = 1e12) -> float:
-        value = self.raw.get(name)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-            raise self.wrong(name, f"not a number between {least:g} and {most:g}")
-        return float(value)
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self.raw.get(name)
-        value = default if value is None else value
-        if not isinstance(value, bool):
-            raise self.wrong(name, "not true or false")
-        return value
-
-    def token(self, name: str) -> int | None:
-        value = self.raw.get(name)
-        value = value[0] if isinstance(value, list) and value else value
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _parse_vision(raw: dict[str, Any], path: Path) -> VisionConfig | None:
     visual = raw.get("visual")
     if visual is None:
         return None
     if not isinstance(visual, dict):
-        raise _Fields(raw, path).wrong("visual", "not an object")
-    fields = _Fields(visual, path)
+        raise Fields(raw, path).wrong("visual", "not an object")
+    fields = Fields(visual, path)
     return VisionConfig(
         width=fields.integer("width"),
         layers=fields.integer("layers"),
@@ -274,7 +184,7 @@ def _parse_vision(raw: dict[str, Any], path: Path) -> VisionConfig | None:
     )
 
 
-def _check_sizes(config: ModelConfig, fields: _Fields) -> None:
+def _check_sizes(config: ModelConfig, fields: Fields) -> None:
     """The relations between sizes that the architecture needs."""
     if config.num_attention_heads * config.kv_channels != config.hidden_size:
         raise fields.wrong("kv_channels", "times num_attention_heads is not hidden_size")
@@ -287,10 +197,10 @@ def _check_sizes(config: ModelConfig, fields: _Fields) -> None:
     if not config.no_bias:
         raise fields.wrong("no_bias", "which no model of this family uses")
     if config.visual is not None:
-        _check_vision_sizes(config, config.visual, _Fields(fields.raw["visual"], fields.path))
+        _check_vision_sizes(config, config.visual, Fields(fields.raw["visual"], fields.path))
 
 
-def _check_vision_sizes(config: ModelConfig, visual: VisionConfig, fields: _Fields) -> None:
+def _check_vision_sizes(config: ModelConfig, visual: VisionConfig, fields: Fields) -> None:
     if visual.output_dim != config.hidden_size:
         raise fields.wrong("output_dim", f"not hidden_size ({config.hidden_size})")
     if visual.output_dim % 128:
@@ -322,38 +232,3 @@ def _read_quantization(raw: dict[str, Any], folder: Path) -> QuantizationConfig 
     if isinstance(inner, dict):
         merged, path = {**merged, **inner}, folder / "config.json"
     return parse_quantization(merged, path) if merged else None
-
-
-def parse_quantization(raw: dict[str, Any], path: Path) -> QuantizationConfig:
-    """A quantize_config.json checked and typed. Raises CheckpointError for what cannot be read."""
-    fields = _Fields(raw, path)
-
-    def refuse(name: str, reason: str) -> CheckpointError:
-        value = repr(raw.get(name))[:60]
-        return CheckpointError("model.quantization", path=path, field=name, value=value, reason=reason)
-
-    if raw.get("quant_method", "gptq") != "gptq":
-        raise refuse("quant_method", "not gptq")
-    bits = raw.get("bits", 4)
-    if bits not in (4, 8) or isinstance(bits, bool | float):
-        raise refuse("bits", "not 4 or 8")
-    for name in ("lm_head", "dynamic"):  # settings of gptqmodel that change single layers
-        if raw.get(name):
-            raise refuse(name, "not supported: all layers of the blocks are quantized alike, and only they")
-    version = raw.get("checkpoint_format", raw.get("format", "gptq"))
-    if version not in ("gptq", "gptq_v2"):
-        raise refuse("checkpoint_format", "not gptq or gptq_v2")
-    group_size = raw.get("group_size", 128)
-    whole = isinstance(group_size, int) and not isinstance(group_size, bool)
-    if not whole or not (group_size == -1 or 8 <= group_size <= LARGEST["intermediate_size"]):
-        raise refuse("group_size", "not -1 or a whole number of at least 8")
-    return QuantizationConfig(
-        bits=bits,
-        group_size=group_size,
-        sym=fields.flag("sym", True),
-        desc_act=fields.flag("desc_act", False),
-        static_groups=fields.flag("static_groups", False),
-        damp_percent=fields.number("damp_percent", 0.01, least=0.0, most=1.0),
-        true_sequential=fields.flag("true_sequential", True),
-        checkpoint_format=version,
-    )

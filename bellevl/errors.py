@@ -141,6 +141,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{name} names group {found} of {groups}",
         "the weights are damaged: download or quantize them again",
     ),
+    "model.nf4": (
+        "{name} is not a tensor of an NF4 layer: {reason}",
+        "the weights are damaged: download or quantize them again",
+    ),
     "model.quantization": (
         "{path}: {field} is {value}, {reason}",
         "use GPTQ weights of 4 bits (sym or asym, v1 or v2)",
@@ -250,6 +254,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "use the same settings to go on, or remove the folder",
     ),
     "quantize.option": ("{name} is {value}, {reason}", "see bellevl quantize --help"),
+    "quantize.budget": (
+        "a budget of {budget} cannot be met: all layers at 4 bits make {least}, all at 8 bits {most}",
+        "name a size between the two",
+    ),
     "quantize.calibration": (
         "the calibration data in {path} cannot be used: {reason}",
         "see bellevl quantize --help",

@@ -223,7 +223,8 @@ class QWenLMHeadModel(PreTrainedModel, GenerationMixin):
         with torch.device("meta"):
             model = cls(config)
         dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-        loaded = load_model(folder, dtype, device).requires_grad_(True)  # what is float here can be trained
+        loaded = load_model(folder, dtype, device, mapped_embedding=False)
+        loaded.requires_grad_(True)  # what is float here can be trained
         if config.visual:
             loaded.transformer.visual.attn_pool.pos_embed.requires_grad_(False)
         model.transformer, model.lm_head = loaded.transformer, loaded.lm_head

@@ -1,10 +1,11 @@
-"""Which int4 product runs where, and why.
+"""Which product runs a quantized layer where, and why.
 
-`choose` names a product for a layer on a device, with the reason in words; `build` makes it. Three products exist:
+`choose` names a product for a layer on a device, with the reason in words; `build` makes it. Four products exist:
 
 - `int4pack`: torch's own weight-only int4 product. On the CPU it needs bfloat16 (with float32 or float16
   activations torch runs a scalar loop, 10 to 30 times slower than expanding the weights), on CUDA bfloat16 and
   compute capability 8.0.
+- `int8pack`: torch's product with weights of 8 bits and one symmetric scale an output (int8_product.py).
 - `dequantize`: expands the weights piece by piece at every call and multiplies in the model's dtype. Everywhere.
 - `dense`: expands the weights once and keeps them. For layers so small that memory does not matter.
 
@@ -35,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import packing
+from . import int8_product, packing
 
 #: Group sizes that torch's int4 products take, largest first.
 GROUP_SIZES = (256, 128, 64, 32)
@@ -130,6 +131,7 @@ def choose(
     out_features: int = 13_696,
     group_size: int | None = 128,
     bits: int = 4,
+    sym: bool = True,
 ) -> Choice:
     """The product for a layer of this size in a model of `dtype` on `device`; the default size is the 14B's.
 
@@ -140,9 +142,9 @@ def choose(
     if bits == 4:
         why_not = _why_no_int4pack(device, dtype, in_features, out_features, group_size)
     else:
-        why_not = f"torch has no product of {bits} bit weights in groups"
+        why_not = int8_product.why_not(device, dtype, in_features, group_size, sym)
     if why_not is None:
-        return Choice("int4pack", f"torch's int4 product on {device.type}, bfloat16 activations", dtype)
+        return Choice(f"int{bits}pack", f"torch's int{bits} product on {device.type}, bfloat16 activations", dtype)
     small = in_features * out_features <= DENSE_WEIGHTS
     if small and device.type == "cpu" and exact == torch.float32:
         return Choice("dense", f"{why_not}; small enough to keep expanded", exact)
@@ -155,6 +157,8 @@ def build(choice: Choice, weight: Int4Weight) -> Product:
         return Dense(weight, choice.dtype)
     if choice.product == "dequantize":
         return Dequantize(weight, choice.dtype)
+    if choice.product == "int8pack":
+        return int8_product.Int8Pack(_signed(weight), weight.scales[0])
     if weight.qweight.device.type == "cuda":
         return Int4PackCuda(weight)
     return Int4PackCpu(weight)
@@ -363,6 +367,14 @@ def _expand(words: Int4Weight, piece: slice, dtype: torch.dtype) -> Tensor:
     """Weights [I, outputs of `piece`] in group order."""
     codes = packing.unpack_rows(words.qweight[:, piece], words.bits)
     return packing.dequantize(codes, words.scales[:, piece].to(dtype), words.zeros[:, piece], words.g_idx)
+
+
+def _signed(weight: Int4Weight) -> Tensor:
+    """Codes of 8 bits around their zero of 128 -> int8 [O, I], a few outputs at a time."""
+    out = torch.empty((weight.out_features, weight.in_features), dtype=torch.int8, device=weight.qweight.device)
+    for piece in _pieces(weight.out_features):
+        out[piece] = (packing.unpack_rows(weight.qweight[:, piece], 8).short() - 128).to(torch.int8).T
+    return out
 
 
 def _pieces(outputs: int) -> list[slice]:

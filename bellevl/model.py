@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from .cache import KVCache
 from .config import GenerationConfig, ModelConfig, QuantizationConfig
+from .embedding import MappedEmbedding
+from .embedding import embedding as embedding
 from .layers import Interrupted as Interrupted
 from .layers import RMSNorm, Rotary, causal_mask, check_stop, logn_factors, ntk_alpha, rotary_tables
+from .quantization import HEAD
 from .text import Block, LinearFactory, float_linear
 from .vision import VisionTransformer
 
@@ -26,19 +29,11 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig, linear: LinearFactory) -> None:
         super().__init__()
-        self.wte = embedding(config.vocab_size, config.hidden_size)
+        self.wte: nn.Embedding | MappedEmbedding = embedding(config.vocab_size, config.hidden_size)
         self.h = nn.ModuleList(Block(config, i, linear) for i in range(config.num_hidden_layers))
         self.ln_f = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
         if config.visual is not None:
             self.visual = VisionTransformer(config.visual)
-
-
-def embedding(count: int, width: int) -> nn.Embedding:
-    """A table of `count` rows. On the meta device nothing is drawn: torch loads its compiler for that, 1.3 s."""
-    table = nn.Embedding(count, width, _weight=torch.empty((count, width)))
-    if not table.weight.is_meta:
-        table.reset_parameters()
-    return table
 
 
 class BelleVL(nn.Module):
@@ -53,16 +48,19 @@ class BelleVL(nn.Module):
         self.generation = GenerationConfig()
         #: where the vision encoder is and what it computes in, if not with the language model; load_model fills it in
         self.vision_place: tuple[torch.device, torch.dtype] | None = None
-        self.transformer = Transformer(config, linear_factory(quantization))
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        linear = linear_factory(quantization)
+        self.transformer = Transformer(config, linear)
+        self.lm_head = linear(HEAD, config.hidden_size, config.vocab_size, False)
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.transformer.wte.weight.dtype
+        table = self.transformer.wte
+        return table.dtype if isinstance(table, MappedEmbedding) else table.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.transformer.wte.weight.device
+        table = self.transformer.wte
+        return table.device if isinstance(table, MappedEmbedding) else table.weight.device
 
     def encode_images(self, pixels: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
         """Preprocessed pictures [N, 3, S, S] -> features [N, Q, C], where the language model is.
@@ -184,7 +182,7 @@ class BelleVL(nn.Module):
 
 
 def linear_factory(quantization: QuantizationConfig | None) -> LinearFactory:
-    """How the linears of a block are made: float, or int4 words."""
+    """How the linears of blocks and the head are made: float, or int4 words."""
     if quantization is None:
         return float_linear
     from .qlinear import Int4Linear
@@ -193,6 +191,9 @@ def linear_factory(quantization: QuantizationConfig | None) -> LinearFactory:
 
 
 def _int4_linear(
-    kind: type[nn.Module], quantization: QuantizationConfig, in_features: int, out_features: int, bias: bool
+    kind: type[nn.Module], quantization: QuantizationConfig, name: str, in_features: int, out_features: int, bias: bool
 ) -> nn.Module:
-    return kind(in_features, out_features, quantization, bias)
+    stored = quantization.for_layer(name)
+    if stored is None:
+        return float_linear(name, in_features, out_features, bias)
+    return kind(in_features, out_features, stored, bias)

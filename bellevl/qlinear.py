@@ -85,7 +85,13 @@ class Int4Linear(nn.Module):
         bits = self.quantization.bits
         weight = kernels.Int4Weight.from_words(*self._checked(name), bits=bits)
         self.choice = kernels.choose(
-            weight.qweight.device, dtype, self.in_features, self.out_features, weight.group_size, bits
+            weight.qweight.device,
+            dtype,
+            self.in_features,
+            self.out_features,
+            weight.group_size,
+            bits,
+            self._symmetric(),
         )
         self._product = kernels.build(self.choice, weight)
         self._like = torch.empty(0, dtype=dtype, device=weight.qweight.device)
@@ -95,13 +101,14 @@ class Int4Linear(nn.Module):
         for words in ("qweight", "qzeros", "scales", "g_idx"):
             delattr(self, words)
 
-    def dequantize(self) -> Tensor:
-        """The weights [O, I]: exact in float32 before `prepare`, then those that the product multiplies with."""
+    def dequantize(self, part: slice = slice(None)) -> Tensor:
+        """The weights [O, I] of some outputs, or of all: exact in float32 before `prepare`, then those that the product
+        multiplies with."""
         if self._product is not None:
-            return self._product.weight()
+            return self._product.weight()[part]
         qweight, zeros, scales, g_idx = self._checked("an int4 layer")
-        codes = packing.unpack_rows(qweight, self.quantization.bits)
-        weight = packing.dequantize(codes, scales.float(), zeros, g_idx.long())
+        codes = packing.unpack_rows(qweight[:, part], self.quantization.bits)
+        weight = packing.dequantize(codes, scales[:, part].float(), zeros[:, part], g_idx.long())
         return weight.T.contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,6 +132,12 @@ class Int4Linear(nn.Module):
     def extra_repr(self) -> str:
         product = self.choice.product if self.choice else "not prepared"
         return f"{self.in_features}, {self.out_features}, group {self.quantization.group_size}, {product}"
+
+    def _symmetric(self) -> bool:
+        """Whether every zero is in the middle of the codes, whatever the settings say."""
+        bits = self.quantization.bits
+        zeros = packing.unpack_zeros(self.qzeros, self.quantization.zero_offset, bits)
+        return bool((zeros == 2 ** (bits - 1)).all())
 
     def _checked(self, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """qweight, zeros [G, O], scales, g_idx, or a CheckpointError that says what does not fit."""

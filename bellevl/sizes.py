@@ -5,12 +5,17 @@ The counts are exact for published checkpoints. Knows no tensor and no file.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .config import ModelConfig, QuantizationConfig, VisionConfig
+from .quantization import HEAD
 
 #: Positions of the vision encoder's and the resampler's tables as they are stored: a 16 x 16 grid.
 STORED_POSITIONS = 256
+
+#: Smaller tables of embeddings are read into memory.
+MAPPED = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -28,16 +33,31 @@ class Parameters:
 def count_parameters(config: ModelConfig) -> Parameters:
     """Parameters of the float model. A tied head is counted once."""
     hidden, tables = config.hidden_size, 1 if config.tie_word_embeddings else 2
-    quantizable = sum(i * o for i, o in block_linears(config))
+    quantizable = sum(i * o for i, o in block_linears(config).values())
     block = quantizable + 3 * hidden + 2 * hidden  # c_attn's bias, two norms
     language = tables * config.vocab_size * hidden + config.num_hidden_layers * block + hidden
     return Parameters(language, 0 if config.visual is None else _count_vision(config.visual))
 
 
-def block_linears(config: ModelConfig) -> list[tuple[int, int]]:
-    """(inputs, outputs) of a block's linears: c_attn, attn.c_proj, w1, w2, mlp.c_proj."""
+def block_linears(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Linear of a block -> (inputs I, outputs O), in the order in which they compute."""
     hidden, mlp = config.hidden_size, config.mlp_width
-    return [(hidden, 3 * hidden), (hidden, hidden), (hidden, mlp), (hidden, mlp), (mlp, hidden)]
+    return {
+        "attn.c_attn": (hidden, 3 * hidden),
+        "attn.c_proj": (hidden, hidden),
+        "mlp.w1": (hidden, mlp),
+        "mlp.w2": (hidden, mlp),
+        "mlp.c_proj": (mlp, hidden),
+    }
+
+
+def linears(config: ModelConfig) -> Iterator[tuple[str, int, int, bool]]:
+    """Everything that can be quantized, as (name, inputs, outputs, bias): the linears of all blocks, and the head."""
+    for index in range(config.num_hidden_layers):
+        for layer, (inputs, outputs) in block_linears(config).items():
+            yield f"transformer.h.{index}.{layer}", inputs, outputs, layer == "attn.c_attn"
+    if not config.tie_word_embeddings:
+        yield HEAD, config.hidden_size, config.vocab_size, False
 
 
 def weight_bytes(config: ModelConfig, quantization: QuantizationConfig | None, itemsize: int = 2) -> int:
@@ -45,10 +65,19 @@ def weight_bytes(config: ModelConfig, quantization: QuantizationConfig | None, i
     floats = count_parameters(config).total
     if quantization is None:
         return floats * itemsize
-    linears = block_linears(config)
-    floats -= config.num_hidden_layers * (sum(i * o for i, o in linears) + 3 * config.hidden_size)
-    packed = sum(_packed_bytes(i, o, quantization.group_size, quantization.bits) for i, o in linears)
-    return floats * itemsize + config.num_hidden_layers * packed
+    packed = 0
+    for name, inputs, outputs, bias in linears(config):
+        stored = quantization.for_layer(name)
+        if stored is not None:
+            floats -= inputs * outputs + bias * outputs
+            packed += packed_bytes(inputs, outputs, stored.group_size, stored.bits)
+    return floats * itemsize + packed
+
+
+def mapped_bytes(config: ModelConfig, quantization: QuantizationConfig | None) -> int:
+    """Bytes of the embedding that stay in the file while the model runs: a quantized one's, where they are worth it."""
+    table = config.vocab_size * config.hidden_size * 2
+    return table if quantization is not None and not config.tie_word_embeddings and table >= MAPPED else 0
 
 
 def vision_bytes(config: ModelConfig, itemsize: int = 2) -> int:
@@ -68,7 +97,7 @@ def cache_bytes(config: ModelConfig, tokens: int, itemsize: int = 2, kv: str = "
     return config.num_hidden_layers * (numbers + scales) + numbers * itemsize
 
 
-def _packed_bytes(inputs: int, outputs: int, group_size: int, bits: int) -> int:
+def packed_bytes(inputs: int, outputs: int, group_size: int, bits: int) -> int:
     """qweight, qzeros, scales (fp16), g_idx and bias (fp16) of one layer in AutoGPTQ's layout."""
     groups = 1 if group_size == -1 else -(-inputs // group_size)
     words = (inputs + groups) * outputs * bits // 8

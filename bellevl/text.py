@@ -1,6 +1,6 @@
 """The language model: attention, MLP, block, decoder. Attribute names are the checkpoint's.
 
-Each linear of a block is made by a factory, so that the same code holds float and int4 weights.
+Each linear of a block is made by a factory that knows its name, so that the same code holds float and int4 weights.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from .cache import KVCache
 from .config import ModelConfig
 from .layers import RMSNorm, Rotary, apply_rotary, attend
 
-#: (in_features, out_features, bias) -> a module that maps [..., in] to [..., out]
-LinearFactory = Callable[[int, int, bool], nn.Module]
+#: (name, in_features, out_features, bias) -> a module that maps [..., in] to [..., out]
+LinearFactory = Callable[[str, int, int, bool], nn.Module]
 
 
-def float_linear(in_features: int, out_features: int, bias: bool) -> nn.Module:
+def float_linear(name: str, in_features: int, out_features: int, bias: bool) -> nn.Module:
     """The factory of unquantized layers."""
     return nn.Linear(in_features, out_features, bias=bias)
+
+
+def _inside(linear: LinearFactory, prefix: str) -> LinearFactory:
+    return lambda name, in_features, out_features, bias: linear(prefix + name, in_features, out_features, bias)
 
 
 class Attention(nn.Module):
@@ -30,8 +34,8 @@ class Attention(nn.Module):
         super().__init__()
         C = config.hidden_size
         self.heads = config.num_attention_heads
-        self.c_attn = linear(C, 3 * C, True)
-        self.c_proj = linear(C, C, False)
+        self.c_attn = linear("c_attn", C, 3 * C, True)
+        self.c_proj = linear("c_proj", C, C, False)
 
     def forward(
         self,
@@ -82,9 +86,9 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig, linear: LinearFactory) -> None:
         super().__init__()
-        self.w1 = linear(config.hidden_size, config.mlp_width, False)
-        self.w2 = linear(config.hidden_size, config.mlp_width, False)
-        self.c_proj = linear(config.mlp_width, config.hidden_size, False)
+        self.w1 = linear("w1", config.hidden_size, config.mlp_width, False)
+        self.w2 = linear("w2", config.hidden_size, config.mlp_width, False)
+        self.c_proj = linear("c_proj", config.mlp_width, config.hidden_size, False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, C] -> [B, T, C]"""
@@ -102,9 +106,9 @@ class Block(nn.Module):
         super().__init__()
         self.index = index
         self.ln_1 = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
-        self.attn = Attention(config, linear)
+        self.attn = Attention(config, _inside(linear, f"transformer.h.{index}.attn."))
         self.ln_2 = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
-        self.mlp = MLP(config, linear)
+        self.mlp = MLP(config, _inside(linear, f"transformer.h.{index}.mlp."))
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """[B, T, C] -> [B, T, C]"""

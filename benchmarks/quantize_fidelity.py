@@ -152,6 +152,7 @@ def write_nf4(source: Path, folder: Path) -> Path:
     from safetensors.torch import load_file, save_file
 
     from quantize.layout import is_quantized
+    from quantize.recipe import Recipe
 
     folder.mkdir()
     for name in ("generation_config.json", "qwen.tiktoken"):
@@ -161,7 +162,7 @@ def write_nf4(source: Path, folder: Path) -> Path:
     tensors = {name: tensor.float() for name, tensor in load_file(source / "model.safetensors").items()}
     values = torch.tensor(NF4)
     for name, tensor in tensors.items():
-        if is_quantized(name) and name.endswith(".weight"):
+        if is_quantized(name, Recipe()) and name.endswith(".weight"):
             blocks = tensor.reshape(-1, NF4_BLOCK)
             scale = blocks.abs().amax(1, keepdim=True)
             nearest = torch.bucketize((blocks / scale).contiguous(), (values[1:] + values[:-1]) / 2)

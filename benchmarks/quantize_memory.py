@@ -169,7 +169,7 @@ def summary(
     from bellevl.config import read_config
     from bellevl.sizes import block_linears
 
-    weights = sum(i * o for i, o in block_linears(read_config(folder / "float")[0]))
+    weights = sum(i * o for i, o in block_linears(read_config(folder / "float")[0]).values())
     ends = [event["seconds"] for event in events if event["stage"] == "block" and not event["report"]]
     tokens = options.samples * options.tokens
     return {

@@ -22,17 +22,27 @@ FLOAT32_BYTES = 1 << 29
 
 
 class Activations:
-    """Samples [T_n, C], T_n from `lengths`, read to `device`. A context manager: leaving it closes the file."""
+    """Samples [T_n, C], T_n from `lengths`, read to `device`. A context manager: leaving it closes the file.
 
-    def __init__(self, path: Path, lengths: list[int], width: int, device: torch.device = CPU) -> None:
+    `dtype` they are kept in; None: what their size asks for.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        lengths: list[int],
+        width: int,
+        device: torch.device = CPU,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.path = path
         self.device = device
         self.lengths = lengths
         self.width = width
-        self.dtype = _dtype(lengths, width)
+        self.dtype = dtype or _dtype(lengths, width)
         row = width * self.dtype.itemsize
         self._starts = [row * sum(lengths[:n]) for n in range(len(lengths))]
-        self.size = self.bytes_for(lengths, width)
+        self.size = row * sum(lengths)
         with writing(path, self.size):
             path.touch()
             self._file = path.open("r+b", buffering=0)

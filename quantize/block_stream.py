@@ -40,6 +40,7 @@ from .layout import STAGES, block_prefix
 from .meter import Stopwatch
 from .recipe import Recipe
 from .source import read_tensor
+from .transform import Rotation
 
 #: Outputs of a stored layer that become float32 at a time.
 PIECE = 2048
@@ -75,6 +76,10 @@ class StoredLinear(nn.Module):
         else:
             out = torch.cat([F.linear(x, weight.float()) for weight in self.weight.split(PIECE)], dim=-1)
         return out if self.bias is None else out.add_(self.bias.float())
+
+
+def _stored_linear(name: str, in_features: int, out_features: int, bias: bool) -> nn.Module:
+    return StoredLinear(in_features, out_features, bias)
 
 
 class QuantizedLinear(nn.Module):
@@ -130,13 +135,13 @@ class RotaryTables:
         return self._model.rotary(torch.arange(length, device=self._device), alpha)
 
 
-def read_block(source: Path, config: ModelConfig, index: int) -> Block:
-    """Block `index` with weights as they are stored (norms in float32).
+def read_block(source: Path, config: ModelConfig, index: int, rotation: Rotation | None = None) -> Block:
+    """Block `index` with weights as they are stored (norms in float32), turned by `rotation`.
 
     Raises CheckpointError where one is missing or not finite.
     """
     with torch.device("meta"):
-        block = Block(config, index, StoredLinear)
+        block = Block(config, index, _stored_linear)
     with Checkpoint.open(source) as checkpoint:
         tensors = {name: read_tensor(checkpoint, block_prefix(index) + name) for name in block.state_dict()}
     for name in list(tensors):
@@ -150,6 +155,8 @@ def read_block(source: Path, config: ModelConfig, index: int) -> Block:
             setattr(module, part, tensor)
         else:
             setattr(module, part, nn.Parameter(tensor.float(), requires_grad=False))
+    if rotation is not None:
+        rotation.block(block, index)
     return block.eval()
 
 
@@ -161,8 +168,16 @@ def _is_finite(tensor: Tensor) -> bool:
 class BlockReader:
     """Hands out the blocks in order, on `device`; a thread reads the next one meanwhile."""
 
-    def __init__(self, source: Path, config: ModelConfig, first: int, device: torch.device = CPU) -> None:
+    def __init__(
+        self,
+        source: Path,
+        config: ModelConfig,
+        first: int,
+        device: torch.device = CPU,
+        rotation: Rotation | None = None,
+    ) -> None:
         self._source, self._config, self._next, self._device = source, config, first, device
+        self._rotation = rotation
         self._thread: threading.Thread | None = None
         self._found: tuple[Block | BaseException, float] | None = None
         self._start()
@@ -198,7 +213,7 @@ class BlockReader:
         began = time.perf_counter()
         block: Block | BaseException
         try:
-            block = read_block(self._source, self._config, index)
+            block = read_block(self._source, self._config, index, self._rotation)
         except BaseException as error:  # told to whoever takes the block
             block = error
         self._found = block, time.perf_counter() - began
@@ -244,7 +259,7 @@ def quantize_block(
         drift = None if floats is None else Drift([module.weight for module in modules])
         H = _gather(passes, floats, drift, stage, layers, index, watch)
         with watch.part("solve"):
-            found = quantize_weights([module.weight for module in modules], H, recipe, drift)
+            found = _solve(modules, layers, index, H, recipe, drift)
         del H, drift
         for layer, module in zip(layers, modules, strict=True):
             solved = QuantizedLayer(layer, found.pop(0), module.bias)
@@ -265,6 +280,19 @@ def quantize_block(
                 floats.leave(again=False)
 
 
+def _solve(
+    modules: list[StoredLinear], layers: tuple[str, ...], index: int, H: Tensor, recipe: Recipe, drift: Drift | None
+) -> list[QuantizedWeight]:
+    """The layers of a stage. Those of one recipe share its factorization of H."""
+    recipes = [recipe.for_layer(block_prefix(index) + layer) for layer in layers]
+    if len(set(recipes)) == 1:
+        return quantize_weights([module.weight for module in modules], H, recipes[0], drift)
+    found = []
+    for n, (module, alone) in enumerate(zip(modules, recipes, strict=True)):
+        found += quantize_weights([module.weight], H, alone, None if drift is None else drift.of_layer(n))
+    return found
+
+
 def _twin(block: Block) -> Block:
     """Another block of the same weights, not copied: replacing layers of the one leaves the other as it was."""
     shared = {id(tensor): tensor for tensor in (*block.parameters(), *block.buffers())}
@@ -272,12 +300,12 @@ def _twin(block: Block) -> Block:
 
 
 @torch.inference_mode()
-def round_block(block: Block, recipe: Recipe, watch: Stopwatch) -> Iterator[QuantizedLayer]:
+def round_block(block: Block, index: int, recipe: Recipe, watch: Stopwatch) -> Iterator[QuantizedLayer]:
     """Every weight of the block to its nearest code, layer by layer; knows no activations."""
     for layer in (layer for stage in STAGES for layer in stage):
         module = cast(StoredLinear, block.get_submodule(layer))
         with watch.part("solve"):
-            weight = round_weight(module.weight, recipe)
+            weight = round_weight(module.weight, recipe.for_layer(block_prefix(index) + layer))
         yield QuantizedLayer(layer, weight, module.bias)
         del weight
 

@@ -39,6 +39,14 @@ class Drift:
         self._sum.addmm_(lacking.T, x.float())
         self._rows += x.shape[0] if weight is None else float(weight.sum())
 
+    def of_layer(self, layer: int) -> Drift:
+        """The same for the layer of this number alone, gathered already."""
+        alone = Drift([self._weights[layer]])
+        first = sum(W.shape[0] for W in self._weights[:layer])
+        alone._whole, alone._rows = self._whole, self._rows
+        alone._sum = self._sum[first : first + self._weights[layer].shape[0]] if self._whole else self._sum
+        return alone
+
     def missing(self, layer: int, part: slice) -> Tensor:
         """W D^T X / n of some outputs of the layer of this number, [O, I]."""
         if self._whole:

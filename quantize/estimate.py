@@ -65,7 +65,7 @@ def estimate(
 def memory_bytes(task: Task) -> int:
     """The most that any stage holds: copying the largest tensor, the vision encoder, or a block and the next one."""
     config, stored = task.config, _stored_bytes(task.config)
-    block = stored * sum(i * o for i, o in block_linears(config))
+    block = stored * sum(i * o for i, o in block_linears(config).values())
     widest = max(config.mlp_width, config.hidden_size)
     tokens = min(TOKENS, max(task.calibration.lengths, default=0) + TOKENS)
     solve = 4 * widest**2 + torch.get_num_threads() * 4 * 2 * widest * min(OUTPUTS, widest)
@@ -75,7 +75,9 @@ def memory_bytes(task: Task) -> int:
         working += block + 2 * 4 * widest * config.hidden_size + 4 * 4 * tokens * config.mlp_width
     copy = (stored + 1) * config.vocab_size * config.hidden_size
     embed = stored * count_parameters(config).vision
-    return BASE_BYTES + max(working, copy, embed)
+    # The head as it is stored, its codes in two orders, and their words while they are put together.
+    head = (stored + 4) * config.vocab_size * config.hidden_size if task.recipe.lm_head_bits < 16 else 0
+    return BASE_BYTES + max(working, copy, embed, head)
 
 
 def multiplies_per_second(size: int = 512, seconds: float = 0.3) -> float:

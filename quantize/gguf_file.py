@@ -1,9 +1,9 @@
 """The language model of an int4 folder as one GGUF file, for llama.cpp and what is built on it.
 
 A symmetric GPTQ layer is exactly a row of Q4_0 blocks: 32 weights that share a scale, w = d (q - 8). A group of 128
-becomes four blocks with the same scale. Everything else stays float16, norms and biases float32. The vision encoder
-has no place there: the file answers text. llama.cpp knows neither dynamic NTK nor log-n attention of this family, so
-beyond `seq_length` tokens its answers are others.
+becomes four blocks with the same scale. One of 8 bits is a row of Q8_0 blocks in the same way. Everything else stays
+float16, norms and biases float32. The vision encoder has no place there: the file answers text. llama.cpp knows neither
+dynamic NTK nor log-n attention of this family, so beyond `seq_length` tokens its answers are others.
 
 Written from the layout's description (GGUF version 3), tensor by tensor; knows no command.
 """
@@ -22,23 +22,28 @@ import torch
 from torch import Tensor
 
 from bellevl import packing
-from bellevl.checkpoint import Checkpoint, check_tensors
+from bellevl.checkpoint import EMBEDDING, Checkpoint, check_tensors
 from bellevl.config import ModelConfig, read_generation_config
 from bellevl.errors import QuantizeError
 from bellevl.model import BelleVL
+from bellevl.quantization import HEAD
+from bellevl.sizes import block_linears, linears
 from bellevl.tokenizer import SPECIAL_TOKENS, Tokenizer, load_tokenizer
 
 from .disk import writing
-from .layout import block_prefix, layer_shapes
+from .layout import block_prefix
 
 ALIGNMENT = 32
 
-#: Weights of a block, and its bytes: a float16 scale and 16 bytes of codes.
-BLOCK = 32
-BLOCK_BYTES = 18
-
 #: Number formats as GGUF counts them.
-F32, F16, Q4_0 = 0, 1, 2
+F32, F16, Q4_0, Q8_0 = 0, 1, 2, 8
+
+#: Weights of a block, and its bytes: a float16 scale, and 4 or 8 bits for each.
+BLOCK = 32
+BLOCK_BYTES = {Q4_0: 18, Q8_0: 34}
+
+#: Bits of a quantized layer -> how it is written.
+KINDS = {4: Q4_0, 8: Q8_0}
 
 #: Outputs of a layer, rows of a table, that are made at a time.
 PIECE = 1024
@@ -67,7 +72,9 @@ class _Tensor:
     @property
     def nbytes(self) -> int:
         count = int(np.prod(self.shape))
-        return {F32: 4 * count, F16: 2 * count, Q4_0: count // BLOCK * BLOCK_BYTES}[self.kind]
+        if self.kind in BLOCK_BYTES:
+            return count // BLOCK * BLOCK_BYTES[self.kind]
+        return count * {F32: 4, F16: 2}[self.kind]
 
 
 def write_gguf(folder: Path, path: Path, tell: Callable[[float], None] = lambda done: None) -> int:
@@ -109,20 +116,29 @@ def q4_0_blocks(codes: Tensor, scales: Tensor) -> Tensor:
     return torch.cat([repeated.view(torch.uint8).view(outputs, -1, 2), low | (high << 4)], dim=2)
 
 
+def q8_0_blocks(codes: Tensor, scales: Tensor) -> Tensor:
+    """Codes uint8 [I, O] around 128 and scales float16 [G, O] -> blocks uint8 [O, I / 32, 34]: a scale, 32 bytes."""
+    inputs, outputs = codes.shape
+    weights = (codes.short() - 128).to(torch.int8).T.reshape(outputs, inputs // BLOCK, BLOCK).contiguous()
+    repeated = scales.T.repeat_interleave(inputs // BLOCK // scales.shape[0], dim=1).contiguous()
+    return torch.cat([repeated.view(torch.uint8).view(outputs, -1, 2), weights.view(torch.uint8)], dim=2)
+
+
 def _check(checkpoint: Checkpoint) -> None:
     quantization = checkpoint.quantization
     if quantization is None:
         raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="its weights are not int4")
-    if quantization.bits != 4:
-        raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="its weights have 8 bits, not 4")
     if not quantization.sym:
         raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="its zeros are not all 8 (asymmetric)")
     if quantization.desc_act and not quantization.static_groups:
         raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="its groups are not consecutive")
     with torch.device("meta"):
         check_tensors(BelleVL(checkpoint.config, quantization), checkpoint)
-    for inputs, _ in layer_shapes(checkpoint.config).values():
-        size = inputs if quantization.group_size == -1 else quantization.group_size
+    for name, inputs, _, _ in linears(checkpoint.config):
+        stored = quantization.for_layer(name)
+        if stored is None and name != HEAD:
+            raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="a layer of a block is float")
+        size = inputs if stored is None or stored.group_size == -1 else stored.group_size
         if inputs % BLOCK or size % BLOCK or inputs % size:
             raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="its groups are not blocks of 32")
 
@@ -131,8 +147,7 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[_Tensor]:
     """In llama.cpp's names. w2 is the gate, w1 the up projection."""
     yield _table(checkpoint, "token_embd.weight", "transformer.wte.weight")
     yield _vector(checkpoint, "output_norm.weight", "transformer.ln_f.weight")
-    tied = checkpoint.config.tie_word_embeddings
-    yield _table(checkpoint, "output.weight", "transformer.wte.weight" if tied else "lm_head.weight")
+    yield _head(checkpoint)
     names = {
         "attn.c_attn": "attn_qkv",
         "attn.c_proj": "attn_output",
@@ -146,8 +161,15 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[_Tensor]:
         yield _vector(checkpoint, f"{target}ffn_norm.weight", f"{source}ln_2.weight")
         yield _vector(checkpoint, f"{target}attn_qkv.bias", f"{source}attn.c_attn.bias")
         for layer, name in names.items():
-            inputs, outputs = layer_shapes(checkpoint.config)[layer]
+            inputs, outputs = block_linears(checkpoint.config)[layer]
             yield _layer(checkpoint, f"{target}{name}.weight", source + layer, inputs, outputs)
+
+
+def _head(checkpoint: Checkpoint) -> _Tensor:
+    config, name = checkpoint.config, "output.weight"
+    if f"{HEAD}.qweight" in checkpoint:
+        return _layer(checkpoint, name, HEAD, config.hidden_size, config.vocab_size)
+    return _table(checkpoint, name, f"{EMBEDDING if config.tie_word_embeddings else HEAD}.weight")
 
 
 def _vector(checkpoint: Checkpoint, name: str, source: str) -> _Tensor:
@@ -163,13 +185,17 @@ def _table(checkpoint: Checkpoint, name: str, source: str) -> _Tensor:
 
 
 def _layer(checkpoint: Checkpoint, name: str, source: str, inputs: int, outputs: int) -> _Tensor:
+    stored = checkpoint.quantization.for_layer(source) if checkpoint.quantization else None
+    assert stored is not None, f"{source} is float"
+    blocks = {4: q4_0_blocks, 8: q8_0_blocks}[stored.bits]
+
     def pieces() -> Iterator[np.ndarray[Any, Any]]:
         words, scales = checkpoint.read(f"{source}.qweight"), checkpoint.read(f"{source}.scales").half()
         for start in range(0, outputs, PIECE):
             part = slice(start, start + PIECE)
-            yield q4_0_blocks(packing.unpack_rows(words[:, part]), scales[:, part]).numpy()
+            yield blocks(packing.unpack_rows(words[:, part], stored.bits), scales[:, part]).numpy()
 
-    return _Tensor(name, Q4_0, (outputs, inputs), pieces)
+    return _Tensor(name, KINDS[stored.bits], (outputs, inputs), pieces)
 
 
 def _values(checkpoint: Checkpoint, tokenizer: Tokenizer) -> dict[str, Any]:

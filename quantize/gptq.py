@@ -36,6 +36,9 @@ LEAF = 16
 #: enough that the interpreter's share is small beside it.
 OUTPUTS = 4096
 
+#: The same on a GPU, where only the head has more: 1.3 GB of working copies at 5120 inputs.
+GPU_OUTPUTS = 32_768
+
 #: Damping is raised by these factors when the factorization fails.
 DAMP_FACTORS = (1.0, 10.0, 100.0)
 
@@ -207,10 +210,10 @@ def _empty(W: Tensor, groups: _Grouping) -> tuple[Tensor, Tensor, Tensor]:
 def _parts(outputs: int, device: torch.device) -> list[slice]:
     """On the CPU even parts of at most OUTPUTS outputs, an even number of them where there is work for two.
 
-    A GPU takes all outputs at once: there, starting the work of a column costs more than the work.
+    A GPU takes all outputs of a block's layer at once: there, starting the work of a column costs more than the work.
     """
     if device.type != "cpu":
-        return [slice(0, outputs)]
+        return [slice(start, min(start + GPU_OUTPUTS, outputs)) for start in range(0, outputs, GPU_OUTPUTS)]
     count = -(-outputs // OUTPUTS)
     count += count % 2 if outputs >= 1024 else 0
     size = -(-outputs // count // 64) * 64 if outputs >= 1024 else outputs

@@ -34,7 +34,7 @@ FILE = "job.json"
 LOCK = "lock"
 
 #: Raised whenever a job begun by an older version must not be gone on with.
-FORMAT = 3
+FORMAT = 4
 
 #: So many bytes the streams of a job may take on the disk beside the result.
 STREAM_BYTES = 2_900_000_000
@@ -45,7 +45,7 @@ SAMPLED_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What became of one layer; see QuantizedWeight."""
+    """What became of one layer; see QuantizedWeight. The head counts as the block after the last."""
 
     block: int
     layer: str
@@ -97,6 +97,7 @@ class Job:
         self.copied = False
         self.embedded = False
         self.blocks = 0
+        self.head = False
         self.reports: list[LayerReport] = []
         self.costs = Costs()
 
@@ -126,6 +127,7 @@ class Job:
             "copied": self.copied,
             "embedded": self.embedded,
             "blocks": self.blocks,
+            "head": self.head,
             "reports": [asdict(report) for report in self.reports],
             "costs": asdict(self.costs),
         }
@@ -133,14 +135,14 @@ class Job:
 
     def start_again(self) -> None:
         """Forgets what was done: its files are gone. Saved at once, for the next files look whole from their start."""
-        self.copied = self.embedded = False
+        self.copied = self.embedded = self.head = False
         self.blocks = 0
         self.reports = []
         self.costs = Costs(runs=self.costs.runs)
         self.save()
 
     def stream_path(self, block: int) -> Path:
-        """The residual stream that enters a block."""
+        """The residual stream that enters a block, or, after the last one, the head."""
         return self.work / f"stream-{block:04}.bin"
 
     @property
@@ -189,7 +191,7 @@ class Job:
                 raise QuantizeError("quantize.other_job", folder=self.folder, **facts)
         try:
             self.copied, self.embedded = state["copied"], state["embedded"]
-            self.blocks = state["blocks"]
+            self.blocks, self.head = state["blocks"], state["head"]
             self.reports = [LayerReport(**report) for report in state["reports"]]
             self.costs = Costs.of(state["costs"])
         except (KeyError, TypeError, ValueError) as error:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from bellevl import packing
 from bellevl.checkpoint import Checkpoint
-from bellevl.config import ModelConfig
+from bellevl.quantization import HEAD
+from bellevl.sizes import linears
 
 from .gptq import QuantizedWeight
 from .recipe import Recipe
@@ -25,7 +26,7 @@ STAGES = (("attn.c_attn",), ("attn.c_proj",), ("mlp.w1", "mlp.w2"), ("mlp.c_proj
 #: Formats as safetensors names them.
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "I32": torch.int32}
 
-_QUANTIZED = re.compile(r"transformer\.h\.\d+\.(?:attn\.(?:c_attn|c_proj)|mlp\.(?:w1|w2|c_proj))\.(?:weight|bias)")
+_LINEAR = re.compile(r"(transformer\.h\.\d+\.(?:attn\.(?:c_attn|c_proj)|mlp\.(?:w1|w2|c_proj)))\.\w+")
 
 
 @dataclass(frozen=True)
@@ -49,40 +50,28 @@ def block_prefix(index: int) -> str:
     return f"transformer.h.{index}."
 
 
-def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
-    """Layer of a block -> (inputs I, outputs O)."""
-    C, F = config.hidden_size, config.mlp_width
-    return {
-        "attn.c_attn": (C, 3 * C),
-        "attn.c_proj": (C, C),
-        "mlp.w1": (C, F),
-        "mlp.w2": (C, F),
-        "mlp.c_proj": (F, C),
-    }
-
-
-def is_quantized(name: str) -> bool:
+def is_quantized(name: str, recipe: Recipe) -> bool:
     """Whether a tensor of the source belongs to a layer that is quantized."""
-    return _QUANTIZED.fullmatch(name) is not None
+    return _LINEAR.fullmatch(name) is not None or (name == f"{HEAD}.weight" and recipe.lm_head_bits < 16)
 
 
 def is_packed(name: str) -> bool:
     """Whether a tensor of the result stands for a quantized layer."""
-    return is_quantized(name.rpartition(".")[0] + ".weight")
+    return _LINEAR.fullmatch(name) is not None or (name.startswith(f"{HEAD}.") and name != f"{HEAD}.weight")
 
 
 def plan_tensors(checkpoint: Checkpoint, recipe: Recipe) -> list[TensorPlan]:
     """Every tensor of the result, in the order in which it is laid out."""
-    kept = [TensorPlan(n, "F16", checkpoint.shape(n)) for n in checkpoint.names() if not is_quantized(n)]
+    kept = [TensorPlan(n, "F16", checkpoint.shape(n)) for n in checkpoint.names() if not is_quantized(n, recipe)]
     packed = []
-    for index in range(checkpoint.config.num_hidden_layers):
-        for layer, (inputs, outputs) in layer_shapes(checkpoint.config).items():
-            packed += _plan_layer(block_prefix(index) + layer, inputs, outputs, recipe)
+    for name, inputs, outputs, _ in linears(checkpoint.config):
+        if is_quantized(f"{name}.weight", recipe):
+            packed += _plan_layer(name, inputs, outputs, recipe.for_layer(name))
     return sorted(kept + packed, key=lambda plan: natural_key(plan.name))
 
 
 def packed_tensors(quantized: QuantizedWeight, bias: Tensor | None, recipe: Recipe) -> dict[str, Tensor]:
-    """The tensors that stand for one layer, by the last part of their names, on the CPU."""
+    """The tensors that stand for one layer, by the last part of their names, on the CPU. `recipe` is the layer's."""
     outputs = quantized.codes.shape[1]
     tensors = {
         "qweight": packing.pack_rows(quantized.codes, recipe.bits),

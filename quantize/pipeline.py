@@ -3,6 +3,7 @@
     copy    what stays float16 goes into its place in the weight files
     embed   the calibration set becomes the residual stream that enters block 0
     block   each block is read, calibrated, solved, packed and written
+    head    the same for the head, where it is quantized
     finish  the files get their names, the index last
 
 After every step the state is on the disk: the same command goes on from there and ends with the same bytes.
@@ -20,12 +21,14 @@ import torch
 
 from bellevl.checkpoint import Checkpoint, check_device
 from bellevl.errors import CheckpointError, QuantizeError
+from bellevl.quantization import HEAD
 from bellevl.text import Block
 
 from .activations import Activations
 from .block_stream import BlockReader, QuantizedLayer, RotaryTables, Streams, quantize_block, round_block
 from .calibration import CalibrationSource
 from .folder import write_small_files
+from .head import quantize_head
 from .job import BlockReport, Job, LayerReport
 from .layout import block_prefix, is_packed, packed_tensors
 from .meter import MemoryWatch, Stopwatch, device_peak
@@ -66,12 +69,12 @@ def quantize(
 
 
 def _run(task: Task, job: Job, writer: ShardWriter) -> Iterator[Progress]:
-    work = Work.of(task)
+    work, recipe = Work.of(task), task.recipe
     with job.locked(), writer, MemoryWatch(job.costs.curve) as memory:
         if job.copied and not _is_whole(task, job, writer):
             job.start_again()
         job.costs.runs += 1
-        done = work.copy * job.copied + work.embed * job.embedded + work.block * job.blocks
+        done = work.copy * job.copied + work.embed * job.embedded + work.block * job.blocks + work.head * job.head
         clock = Clock(work.total, done)
         run = _Running(task, job, writer, clock, work, memory)
         if not job.copied:
@@ -80,6 +83,8 @@ def _run(task: Task, job: Job, writer: ShardWriter) -> Iterator[Progress]:
         if not job.embedded:
             yield from _embed(run)
         yield from _quantize_blocks(run)
+        if recipe.lm_head_bits < 16 and not job.head:
+            yield from _quantize_head(run)
         yield from _finish(run)
     job.close()
     yield clock.progress("finish", task.config.num_hidden_layers)
@@ -111,7 +116,8 @@ class _Running:
 
 def _is_whole(task: Task, job: Job, writer: ShardWriter) -> bool:
     """Whether the files that the job's state speaks of are still there."""
-    if job.blocks == task.config.num_hidden_layers:
+    last = job.blocks == task.config.num_hidden_layers and (job.head or task.recipe.lm_head_bits == 16)
+    if last:
         return all((writer.folder / p.name).is_file() or (task.target / p.name).is_file() for p in writer.plans)
     needed = [job.stream_path(job.blocks)] if job.embedded and task.recipe.calibrates else []
     if needed and task.recipe.float_targets:
@@ -176,7 +182,7 @@ def _quantize_block(run: _Running, reader: BlockReader, rotary: RotaryTables, in
     with watch.part("wait"):
         block, read = reader.take()
     for solved in _solve_block(run, block, rotary, index, watch):
-        report = _write_layer(run.writer, index, solved, run.task.recipe, watch)
+        report = _write_layer(run, index, block_prefix(index), solved, watch)
         del solved  # before the next layer needs its memory
         reports.append(report)
         run.clock.advance(work.layers[report.layer])
@@ -198,11 +204,11 @@ def _solve_block(
     """The layers of a block; afterwards what they became is on the disk, and the stream that leaves the block."""
     task, job = run.task, run.job
     if not task.recipe.calibrates:
-        yield from round_block(block, task.recipe, watch)
+        yield from round_block(block, index, task.recipe, watch)
         with watch.part("write"):
             run.writer.sync()
         return
-    last = index == task.config.num_hidden_layers - 1
+    last = index == task.config.num_hidden_layers - 1 and task.recipe.lm_head_bits == 16
     with ExitStack() as stack:
         streams = _open_streams(task, job, index, stack)
         weights = task.calibration.token_weights(task.config, task.recipe.picture_weight)
@@ -230,14 +236,34 @@ def _open_streams(task: Task, job: Job, index: int, stack: ExitStack) -> Streams
     return Streams(entering, scratch, gated, floats)
 
 
-def _write_layer(
-    writer: ShardWriter, index: int, solved: QuantizedLayer, recipe: Recipe, watch: Stopwatch
-) -> LayerReport:
+def _quantize_head(run: _Running) -> Iterator[Progress]:
+    """The head, calibrated on what leaves the quantized blocks."""
+    task, job, index = run.task, run.job, run.task.config.num_hidden_layers
+    began, watch = time.monotonic(), Stopwatch()
+    run.memory.take_peak()
+    yield run.clock.progress("head", index)
+    with ExitStack() as stack:
+        streams = _open_streams(task, job, index, stack) if task.recipe.calibrates else None
+        weights = task.calibration.token_weights(task.config, task.recipe.picture_weight)
+        solved = quantize_head(task.source, task.recipe.for_layer(HEAD), streams, weights, task.device, watch)
+    job.reports.append(_write_layer(run, index, "", solved, watch))
+    del solved
+    run.writer.sync()
+    cost = BlockReport(index, round(time.monotonic() - began, 3), 0.0, watch.take(), run.memory.take_peak())
+    job.costs.blocks.append(cost)
+    job.head = True
+    run.save()
+    run.clock.advance(run.work.head)
+    yield run.clock.progress("head", index)
+
+
+def _write_layer(run: _Running, index: int, prefix: str, solved: QuantizedLayer, watch: Stopwatch) -> LayerReport:
+    name = prefix + solved.layer
     with watch.part("pack"):
-        tensors = packed_tensors(solved.weight, solved.bias, recipe)
+        tensors = packed_tensors(solved.weight, solved.bias, run.task.recipe.for_layer(name))
     with watch.part("write"):
         for part, tensor in tensors.items():
-            writer.write(f"{block_prefix(index)}{solved.layer}.{part}", tensor)
+            run.writer.write(f"{name}.{part}", tensor)
     weight = solved.weight
     return LayerReport(index, solved.layer, weight.method, weight.damp_percent, weight.error)
 

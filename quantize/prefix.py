@@ -18,14 +18,19 @@ from bellevl.sizes import count_parameters
 
 from .activations import Activations
 from .calibration import CalibrationSet
+from .transform import Rotation
 
 #: Up to this many bytes the embedding and the vision encoder compute in float32.
 FLOAT32_BYTES = 1 << 30
 
 
 @torch.inference_mode()
-def embed_samples(checkpoint: Checkpoint, calibration: CalibrationSet, stream: Activations) -> Iterator[int]:
+def embed_samples(
+    checkpoint: Checkpoint, calibration: CalibrationSet, stream: Activations, rotation: Rotation | None = None
+) -> Iterator[int]:
     """Writes what enters block 0 of every sample into `stream`; yields the number of each sample once done.
+
+    With a `rotation` that is what enters block 0 of the turned model.
 
     The vision encoder works on the stream's device. The embedding stays on the CPU: a sample needs a few of its rows.
 
@@ -44,7 +49,7 @@ def embed_samples(checkpoint: Checkpoint, calibration: CalibrationSet, stream: A
             if names:
                 raise CheckpointError("model.not_finite", name=names[0])
             raise QuantizeError("quantize.not_finite", block=0, layer="transformer.wte")
-        stream.write(range(n, n + 1), x)
+        stream.write(range(n, n + 1), x if rotation is None else rotation.stream(x))
         yield n
 
 

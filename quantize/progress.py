@@ -10,7 +10,7 @@ from .job import BlockReport, LayerReport
 
 @dataclass(frozen=True)
 class Progress:
-    """One step done. `stage` is "copy", "embed", "block" or "finish".
+    """One step done. `stage` is "copy", "embed", "block", "head" or "finish".
 
     `fraction` of the work is done, `elapsed` seconds of this run are over and `remaining` are left (None: too early
     to say). In stage "block" `block` counts from 0 and `report` is the layer just solved (None: the block is done, and

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bellevl.config import read_json
 from bellevl.errors import CheckpointError
+from bellevl.quantization import HEAD
 
 if TYPE_CHECKING:
     import torch
@@ -110,12 +111,16 @@ def headline(receipt: dict[str, Any]) -> dict[str, Any]:
         "seconds": receipt["cost"].get("seconds", {}).get("total"),
         "peak_bytes": receipt["cost"].get("peak_bytes"),
         "mean_error": sum(layer["error"] for layer in layers) / len(layers) if layers else None,
-        "worst_layer": f"h.{worst['block']}.{worst['layer']}" if worst else None,
+        "worst_layer": _layer_name(worst) if worst else None,
         "worst_error": worst["error"] if worst else None,
         "fallbacks": len(receipt["fallbacks"]),
         "kl_mean": receipt.get("fidelity", {}).get("kl_mean"),
         "top1_agreement": receipt.get("fidelity", {}).get("top1_agreement"),
     }
+
+
+def _layer_name(report: dict[str, Any]) -> str:
+    return HEAD if report["layer"] == HEAD else f"h.{report['block']}.{report['layer']}"
 
 
 def hash_files(writer: ShardWriter, target: Path) -> dict[str, dict[str, Any]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from bellevl.config import QuantizationConfig
 from bellevl.errors import QuantizeError
+from bellevl.quantization import HEAD, Rule
 
 METHODS = ("gptq", "rtn")
 BITS = (4, 8)
@@ -31,6 +33,8 @@ class Recipe:
     takes a fifth to a quarter off the KL divergence (two calibration seeds) and 1.7 times the processor time: another
     pass through the float weights; it keeps two more files of activations.
     `picture_weight`: how much a picture's token counts beside one of text (a picture has hundreds of them).
+    `eight_bits`: layers by their full names that get 8 bits; one symmetric scale for all inputs of an output, which
+    costs nothing in 8 bits and is what fast products take. `lm_head_bits`: those of the head, 16: it stays float.
     `nsamples` conversations of at most `seqlen` tokens calibrate.
     `shard_bytes`: a shard of the result is not larger (one tensor may be).
     Raises QuantizeError for values out of range.
@@ -47,6 +51,8 @@ class Recipe:
     search_scales: bool = True
     float_targets: bool = False
     picture_weight: float = 1.0
+    lm_head_bits: int = 16
+    eight_bits: tuple[str, ...] = ()
     nsamples: int = 128
     seqlen: int = 2048
     seed: int = 0
@@ -58,10 +64,19 @@ class Recipe:
         _demand(self.group_size in GROUP_SIZES, "group_size", self.group_size, "not 32, 64, 128 or -1")
         _demand(0 < self.damp_percent <= 1, "damp_percent", self.damp_percent, "not above 0 and at most 1")
         _demand(0 < self.picture_weight <= 1, "picture_weight", self.picture_weight, "not above 0 and at most 1")
+        _demand(self.lm_head_bits in (*BITS, 16), "lm_head_bits", self.lm_head_bits, "not 4, 8 or 16")
         _demand(self.nsamples >= 1, "nsamples", self.nsamples, "less than 1")
         _demand(self.seqlen >= 32, "seqlen", self.seqlen, "less than 32")
         _demand(0 <= self.seed < 2**63, "seed", self.seed, "not a whole number from 0 to 2^63 - 1")
         _demand(self.shard_bytes >= 100_000, "shard_bytes", self.shard_bytes, "less than 100000")
+
+    def _named(self) -> tuple[str, ...]:
+        """Layers that a rule may be about."""
+        return (*self.eight_bits, *((HEAD,) if self.lm_head_bits < 16 else ()))
+
+    def _differs(self, name: str) -> bool:
+        alone = self.for_layer(name)
+        return (alone.bits, alone.group_size, alone.sym) != (self.bits, self.group_size, self.sym)
 
     @property
     def top(self) -> int:
@@ -73,8 +88,16 @@ class Recipe:
         """Whether activations are looked at."""
         return self.method == "gptq"
 
+    def for_layer(self, name: str) -> Recipe:
+        """The recipe of the layer of this full name alone ("transformer.h.0.attn.c_attn", "lm_head")."""
+        alone = dataclasses.replace(self, eight_bits=(), lm_head_bits=16)
+        if name in self.eight_bits or (name == HEAD and self.lm_head_bits == 8):
+            return dataclasses.replace(alone, bits=8, group_size=-1, sym=True)
+        return dataclasses.replace(alone, bits=self.lm_head_bits) if name == HEAD else alone
+
     def quantization(self) -> QuantizationConfig:
         """How a reader has to understand the result. Act order with static groups leaves no trace in it."""
+        rules = [_rule(self, name) for name in self._named() if self._differs(name)]
         return QuantizationConfig(
             bits=self.bits,
             group_size=self.group_size,
@@ -83,14 +106,34 @@ class Recipe:
             static_groups=False,
             damp_percent=self.damp_percent,
             true_sequential=self.true_sequential,
+            lm_head=self.lm_head_bits < 16,
+            rules=tuple(rules),
         )
 
     def quantize_config(self) -> dict[str, Any]:
-        """The keys of quantize_config.json as AutoGPTQ writes them."""
+        """The keys of quantize_config.json as AutoGPTQ writes them; where the head or single layers are different,
+        two more as gptqmodel has them."""
         quantization = dataclasses.asdict(self.quantization())
         del quantization["checkpoint_format"]
+        rules, head = quantization.pop("rules"), quantization.pop("lm_head")
+        if head:
+            quantization["lm_head"] = True
+        if rules:
+            settings = ("bits", "group_size", "sym")
+            quantization["dynamic"] = {
+                f"+:{rule['pattern']}": {key: rule[key] for key in settings if rule[key] is not None} for rule in rules
+            }
         extra = {"model_name_or_path": None, "model_file_base_name": "model", "quant_method": "gptq"}
         return {**quantization, **extra, "checkpoint_format": "gptq"}
+
+
+def _rule(recipe: Recipe, name: str) -> Rule:
+    """What a reader has to know of a layer that is not as the others are."""
+    alone = recipe.for_layer(name)
+    said = {
+        key: value for key in ("bits", "group_size", "sym") if (value := getattr(alone, key)) != getattr(recipe, key)
+    }
+    return Rule(f"^{re.escape(name)}$", **said)
 
 
 def _demand(condition: bool, name: str, value: object, reason: str) -> None:

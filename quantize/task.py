@@ -16,13 +16,13 @@ from bellevl.checkpoint import Checkpoint, check_tensors
 from bellevl.config import ModelConfig
 from bellevl.errors import QuantizeError
 from bellevl.model import BelleVL
-from bellevl.sizes import count_parameters
+from bellevl.sizes import block_linears, count_parameters
 from bellevl.tokenizer import load_tokenizer
 
 from .activations import CPU, Activations
 from .calibration import CalibrationSet, CalibrationSource, calibration_set
 from .job import FORMAT, STREAM_BYTES, check_target, fingerprint
-from .layout import STAGES, TensorPlan, is_packed, layer_shapes, plan_tensors
+from .layout import STAGES, TensorPlan, is_packed, plan_tensors
 from .recipe import Recipe
 
 #: What a byte of copying costs, in multiply-adds, for the estimate of the time left.
@@ -53,18 +53,24 @@ def prepare(source: Path, target: Path, recipe: Recipe, calibration: Calibration
         with torch.device("meta"):
             check_tensors(BelleVL(config), checkpoint)
         _check_widths(config, recipe)
+        if recipe.lm_head_bits < 16 and config.tie_word_embeddings:
+            reason = "and the head is the embedding (tie_word_embeddings)"
+            raise QuantizeError("quantize.option", name="lm_head_bits", value=recipe.lm_head_bits, reason=reason)
         tokenizer = load_tokenizer(source)
         samples = CalibrationSet(())
         if recipe.calibrates:
             samples = calibration_set(calibration, tokenizer, config, source, recipe)
-        settings = dataclasses.asdict(recipe)
+        settings = dataclasses.asdict(recipe) | {"eight_bits": list(recipe.eight_bits)}  # as JSON gives it back
         settings |= {"format": FORMAT, "source": fingerprint(checkpoint), "calibration": samples.fingerprint()}
         return Task(source, target, recipe, config, samples, plan_tensors(checkpoint, recipe), settings)
 
 
 def _check_widths(config: ModelConfig, recipe: Recipe) -> None:
     """Every layer's inputs must fall into whole groups and its outputs into whole words."""
-    for inputs, outputs in layer_shapes(config).values():
+    shapes = [*block_linears(config).values()]
+    if recipe.lm_head_bits < 16:
+        shapes.append((config.hidden_size, config.vocab_size))
+    for inputs, outputs in shapes:
         if recipe.group_size > 0 and inputs % recipe.group_size:
             reason = f"and a layer has {inputs} inputs"
             raise QuantizeError("quantize.option", name="group_size", value=recipe.group_size, reason=reason)
@@ -88,12 +94,13 @@ class Work:
     embed: float
     layers: dict[str, float]
     block: float
+    head: float
     total: float
 
     @classmethod
     def of(cls, task: Task) -> Work:
         tokens = float(sum(task.calibration.lengths))
-        shapes = layer_shapes(task.config)
+        shapes = block_linears(task.config)
         layers = {}
         for stage in STAGES:
             for n, layer in enumerate(stage):
@@ -112,4 +119,12 @@ class Work:
         )
         embed = count_parameters(task.config).vision * patches * pictures + tokens
         copy = copied * COPY_WORK
-        return cls(copy, embed, layers, block, copy + embed + task.config.num_hidden_layers * block)
+        head = _head_work(task, tokens)
+        return cls(copy, embed, layers, block, head, copy + embed + task.config.num_hidden_layers * block + head)
+
+
+def _head_work(task: Task, tokens: float) -> float:
+    if task.recipe.lm_head_bits == 16:
+        return 0.0
+    inputs, outputs = task.config.hidden_size, task.config.vocab_size
+    return tokens * inputs**2 + inputs**3 / 6 + outputs * inputs * (inputs / 2 + 400)

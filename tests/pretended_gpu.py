@@ -88,13 +88,13 @@ def main() -> None:
             check([*solved], recipe, device)
             print(name)
         recipe = Recipe(method="rtn", group_size=32, search_scales=False)
-        check([*round_block(make_block(config, device), recipe, Stopwatch())], recipe, device)
+        check([*round_block(make_block(config, device), 0, recipe, Stopwatch())], recipe, device)
         print("nearest")
 
 
 def make_block(config: Any, device: torch.device) -> Block:
     with device:
-        block = Block(config, 0, StoredLinear).eval()
+        block = Block(config, 0, lambda name, *sizes: StoredLinear(*sizes)).eval()
     for layer in block.modules():
         if isinstance(layer, StoredLinear):
             layer.weight = layer.weight.bfloat16()

@@ -21,10 +21,11 @@ from bellevl.checkpoint import Checkpoint
 from bellevl.config import QuantizationConfig, read_config
 from bellevl.errors import BellevlError, CheckpointError, QuantizeError
 from bellevl.qlinear import Int4Linear
+from bellevl.sizes import block_linears
 from quantize import Progress, Recipe, quantize
 from quantize.activations import Activations
 from quantize.block_stream import RotaryTables, Streams, quantize_block, read_block
-from quantize.layout import is_packed, layer_shapes
+from quantize.layout import is_packed
 from quantize.meter import Stopwatch
 from quantize.receipt import read_receipt
 
@@ -45,7 +46,7 @@ def test_result_has_autogptqs_layout(tiny_folder: Path, result: tuple[Path, list
     with safe_open(result[0] / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
     with Checkpoint.open(tiny_folder) as checkpoint:
-        shapes = layer_shapes(checkpoint.config)
+        shapes = block_linears(checkpoint.config)
     for block in range(2):
         for layer, (inputs, outputs) in shapes.items():
             name = f"transformer.h.{block}.{layer}"
@@ -102,7 +103,7 @@ def dequantized_folder(int4: Path, folder: Path) -> Path:
     with Checkpoint.open(int4) as checkpoint:
         assert checkpoint.quantization is not None
         for block in range(checkpoint.config.num_hidden_layers):
-            for layer, (inputs, outputs) in layer_shapes(checkpoint.config).items():
+            for layer, (inputs, outputs) in block_linears(checkpoint.config).items():
                 name = f"transformer.h.{block}.{layer}"
                 linear = Int4Linear(inputs, outputs, checkpoint.quantization)
                 for part in ("qweight", "qzeros", "scales", "g_idx"):

@@ -23,12 +23,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..checkpoint import Checkpoint, check_tensors, default_dtype, load_part
+from ..checkpoint import EMBEDDING, Checkpoint, check_tensors, default_dtype, load_part
+from ..config import QuantizationConfig
 from ..errors import CheckpointError
 from ..image import open_picture, preprocess
 from ..layers import Rotary, ntk_alpha
 from ..model import BelleVL
 from ..qlinear import Int4Linear
+from ..quantization import HEAD
 from ..text import Block
 from ..tokenizer import Tokenizer
 
@@ -159,14 +161,26 @@ class _Streamed:
         """The last norm; the head as it is stored."""
         load_part(self.model.transformer.ln_f, "transformer.ln_f", self.checkpoint, torch.float32)
         self.hidden = [self.model.transformer.ln_f(x) for x in self.hidden]
-        tied = self.checkpoint.config.tie_word_embeddings
-        self.head = self.checkpoint.read("transformer.wte.weight" if tied else "lm_head.weight")
+        config, quantization = self.checkpoint.config, self.checkpoint.quantization
+        stored = None if quantization is None else quantization.for_layer(HEAD)
+        if stored is None:
+            name = EMBEDDING if config.tie_word_embeddings else HEAD
+            self._head: Tensor | Int4Linear = self.checkpoint.read(f"{name}.weight")
+        else:
+            self._head = _read_words(self.checkpoint, HEAD, config.hidden_size, config.vocab_size, stored)
 
     def predictions(self, n: int, positions: slice) -> Tensor:
         """log-probabilities [positions, V]."""
         x = self.hidden[n][positions]
-        pieces = [F.linear(x, rows.float()) for rows in self.head.split(ROWS)]
-        return torch.cat(pieces, dim=-1).log_softmax(-1)
+        return torch.cat([F.linear(x, rows) for rows in self._head_rows()], dim=-1).log_softmax(-1)
+
+    def _head_rows(self) -> Iterator[Tensor]:
+        """The head's weights in float32, some outputs at a time: all of the 14B's would be 3 GB."""
+        if isinstance(self._head, Tensor):
+            yield from (rows.float() for rows in self._head.split(ROWS))
+        else:
+            for start in range(0, self._head.out_features, ROWS):
+                yield self._head.dequantize(slice(start, start + ROWS))
 
     def _rotary(self, tokens: int) -> Rotary:
         config = self.checkpoint.config
@@ -188,23 +202,30 @@ def dense_block(checkpoint: Checkpoint, index: int) -> Block:
     return block.eval()
 
 
-def _placeholder(in_features: int, out_features: int, bias: bool) -> nn.Module:
+def _placeholder(name: str, in_features: int, out_features: int, bias: bool) -> nn.Module:
     return nn.Linear(in_features, out_features, bias)
 
 
 def _dense_linear(checkpoint: Checkpoint, name: str, like: nn.Linear) -> nn.Linear:
-    if checkpoint.quantization is None:
+    stored = None if checkpoint.quantization is None else checkpoint.quantization.for_layer(name)
+    if stored is None:
         load_part(like, name, checkpoint, torch.float32)
         return like
-    with torch.device("meta"):
-        words = Int4Linear(like.in_features, like.out_features, checkpoint.quantization)
-    for part in ("qweight", "qzeros", "scales", "g_idx", "bias"):
-        if f"{name}.{part}" in checkpoint:
-            setattr(words, part, checkpoint.read(f"{name}.{part}"))
+    words = _read_words(checkpoint, name, like.in_features, like.out_features, stored)
     like.weight = nn.Parameter(words.dequantize(), requires_grad=False)
     bias = words.bias if f"{name}.bias" in checkpoint else None
     like.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)  # type: ignore[assignment]
     return like
+
+
+def _read_words(checkpoint: Checkpoint, name: str, inputs: int, outputs: int, stored: QuantizationConfig) -> Int4Linear:
+    """A quantized layer as it is stored."""
+    with torch.device("meta"):
+        words = Int4Linear(inputs, outputs, stored)
+    for part in ("qweight", "qzeros", "scales", "g_idx", "bias"):
+        if f"{name}.{part}" in checkpoint:
+            setattr(words, part, checkpoint.read(f"{name}.{part}"))
+    return words
 
 
 def _check_pair(models: Sequence[_Streamed]) -> None:

@@ -37,6 +37,9 @@ def quantize(
     picture_weight: Annotated[
         float | None, typer.Option(help=say("help.picture_weight"), metavar="X", show_default=False)
     ] = None,
+    lm_head_bits: Annotated[
+        int | None, typer.Option("--lm-head-bits", metavar="N", help=say("help.lm_head_bits"), show_default=False)
+    ] = None,
     float_targets: Annotated[
         bool, typer.Option("--float-targets", help=say("help.float_targets"), show_default=False)
     ] = False,
@@ -51,6 +54,6 @@ def quantize(
     run(
         QuantizeOptions(
             source, target, calibration, bits, group_size, asym, act_order, damp, samples, seqlen, seed, method,
-            picture_weight, float_targets, device, dry_run,
+            picture_weight, float_targets, lm_head_bits, device, dry_run,
         )
     )  # fmt: skip

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 #: Stages of a job -> what they are called.
-STAGES = {"copy": "quantize.copy", "embed": "quantize.embed", "finish": "quantize.finish"}
+STAGES = {"copy": "quantize.copy", "embed": "quantize.embed", "head": "quantize.head", "finish": "quantize.finish"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class QuantizeOptions:
     method: str | None = None
     picture_weight: float | None = None
     float_targets: bool = False
+    lm_head_bits: int | None = None
     device: str | None = None
     dry_run: bool = False
 
@@ -107,6 +108,7 @@ def recipe_of(options: QuantizeOptions) -> Recipe:
         "seed": options.seed,
         "picture_weight": options.picture_weight,
         "method": options.method,
+        "lm_head_bits": options.lm_head_bits,
     }
     known = {name: value for name, value in given.items() if value is not None}
     if known.get("method") == "rtn":

@@ -8,7 +8,7 @@ from typing import Any
 
 from bellevl.config import QuantizationConfig, is_file, read_json
 from bellevl.errors import CheckpointError
-from bellevl.sizes import block_linears, cache_bytes, count_parameters, weight_bytes
+from bellevl.sizes import block_linears, cache_bytes, count_parameters, mapped_bytes, weight_bytes
 
 from .. import guard
 from ..options import ModelOptions
@@ -61,6 +61,7 @@ def model_record(chosen: Plan) -> dict[str, Any]:
         "dtype": config.torch_dtype,
         "disk_bytes": sum(files.values()),
         "weight_bytes": weight_bytes(config, chosen.quantization),
+        "mapped_bytes": mapped_bytes(config, chosen.quantization),
         "cache_bytes_per_token": cache_bytes(config, 1),
         "context_window": chosen.generation.max_window_size,
         "seq_length": config.seq_length,
@@ -113,7 +114,7 @@ def _kernel(chosen: Plan) -> dict[str, str] | None:
 
         device = torch.device(chosen.device or best_device())
         stored = chosen.quantization or QuantizationConfig()
-        inputs, outputs = max(block_linears(chosen.config), key=lambda sizes: sizes[0] * sizes[1])
+        inputs, outputs = max(block_linears(chosen.config).values(), key=lambda sizes: sizes[0] * sizes[1])
         group = inputs if stored.group_size == -1 else stored.group_size
         dtype = default_dtype(chosen.config, device)
         choice = choose(device, dtype, inputs, outputs, group, stored.bits)
@@ -147,7 +148,7 @@ def _rows(chosen: Plan, record: dict[str, Any]) -> list[tuple[str, str]]:
         vision = say("show.vision_text", image=visual.image_size, patch=visual.patch_size, tokens=visual.n_queries)
     memory = say(
         "show.memory_text",
-        weights=readable_bytes(record["weight_bytes"]),
+        weights=readable_bytes(record["weight_bytes"] - record["mapped_bytes"]),
         cache=readable_bytes(1000 * record["cache_bytes_per_token"]),
     )
     window = say("show.window_text", window=record["context_window"], trained=config.seq_length)

@@ -25,7 +25,7 @@ TIMES = 3
 def tokens_a_second(config: ModelConfig, quantization: QuantizationConfig | None) -> float:
     """Of decoding on the CPU, in bfloat16 as a large model runs there."""
     inputs, outputs = config.hidden_size, config.mlp_width
-    per_token = config.num_hidden_layers * sum(i * o for i, o in block_linears(config))
+    per_token = config.num_hidden_layers * sum(i * o for i, o in block_linears(config).values())
     head = config.vocab_size * config.hidden_size
     dense = _rate(_dense(inputs, outputs), inputs, outputs)
     packed = dense if quantization is None else _rate(_int4(inputs, outputs, quantization), inputs, outputs)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bellevl.config import ModelConfig, QuantizationConfig
 from bellevl.errors import OutOfMemoryError
-from bellevl.sizes import cache_bytes, count_parameters, vision_bytes, weight_bytes
+from bellevl.sizes import cache_bytes, count_parameters, mapped_bytes, vision_bytes, weight_bytes
 
 from ..screen.clean import clean_line
 from ..words import say
@@ -49,6 +49,8 @@ def estimate(
     small = device == "cpu" and is_small(config)
     itemsize, quantization = (4, None) if small else (2, quantization)
     counted = weight_bytes(config, quantization, itemsize) + cache_bytes(config, tokens, itemsize, kv)
+    if not small:
+        counted -= mapped_bytes(config, quantization)
     if vision_apart(config, device, vision):
         counted -= vision_bytes(config, itemsize)
     sizes = [size for size in (free_memory(device), limit) if size is not None]

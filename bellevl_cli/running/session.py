@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from bellevl.config import (
     read_generation_config,
 )
 from bellevl.errors import OutOfMemoryError
+from bellevl.quantization import HEAD
 
 from ..options import ModelOptions, require_opencc
 from ..settings import ModelChoice, best_device, choose_device, choose_model, config_value
@@ -185,10 +187,13 @@ def last_piece(pieces: Iterator[Piece], show: Callable[[str], object]) -> Piece:
 
 
 def quantization_name(quantization: QuantizationConfig) -> str:
-    """As in "gptq-int4 g128 asym act-order"."""
+    """As in "gptq-int4 g128 asym act-order head-int8"."""
     words = [f"gptq-int{quantization.bits}", f"g{quantization.group_size}"]
     words += [] if quantization.sym else ["asym"]
     words += ["act-order"] if quantization.desc_act else []
+    words += ["mixed"] if any(not re.match(rule.pattern, HEAD) for rule in quantization.rules) else []
+    head = quantization.for_layer(HEAD)
+    words += [] if head is None else [f"head-int{head.bits}"]
     return " ".join(words)
 
 

@@ -11,6 +11,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "quantize.prepare": ("准备校准数据 …", "preparing the calibration set …"),
     "quantize.copy": ("复制不量化的部分", "copying what stays as it is"),
     "quantize.embed": ("校准数据进入第 1 层", "calibration set to block 1"),
+    "quantize.head": ("量化输出层", "quantizing the head"),
     "quantize.finish": ("完成文件", "finishing the files"),
     "quantize.stage": ("{done}  {stage}  剩余 {left}", "{done}  {stage}  {left} left"),
     "quantize.layer": (
@@ -30,6 +31,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "help.float_targets": (
         "各层对准浮点模型的输出: 更准，更慢",
         "each layer aims at the float model's outputs: closer, slower",
+    ),
+    "help.lm_head_bits": (
+        "输出层的位数: 4 8，16 为不量化 [16]",
+        "bits of the head: 4 8, 16: it stays float [16]",
     ),
     "help.dry_run": ("只说明需要多少时间、内存、磁盘", "only say what time, memory and disk it takes"),
     "quantize.dry_calibration": (
