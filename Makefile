@@ -2,7 +2,7 @@
 #   demo   two example pictures answered by the embedded model      test   what the tests need, then the tests
 #   lint   format and lint                                          check  lint and types
 #   bench  every benchmark, results to benchmarks/results           clean  what these commands made, .venv too
-#   interop       int4 checkpoints from and to GPTQModel, optimum and transformers (their own environment, 1.6 GB)
+#   interop       int4 checkpoints from and to GPTQModel, bitsandbytes and transformers (their own environment, 1.7 GB)
 #   interop-gguf  the GGUF file in llama.cpp, which is built first (a C++ compiler, some minutes)
 # Everything is installed into .venv once; a stamp there keeps later runs off the network.
 
@@ -69,7 +69,7 @@ bench: $(INSTALLED)
 INTEROP := $(VENV)/interop
 $(INTEROP)/.installed: scripts/interop.txt
 	@$(PYTHON) -m venv $(INTEROP)
-	@echo "installing GPTQModel, optimum and transformers into $(INTEROP) (needs the network once)"
+	@echo "installing GPTQModel, optimum, bitsandbytes and transformers into $(INTEROP) (needs the network once)"
 	@$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 setuptools==84.2.1 wheel ninja
 	@$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
 		--requirement scripts/interop.txt --editable .

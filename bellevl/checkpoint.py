@@ -23,6 +23,7 @@ from .config import ModelConfig, QuantizationConfig, is_file, read_config, read_
 from .embedding import MappedEmbedding
 from .errors import CheckpointError, DeviceError
 from .model import BelleVL
+from .nf4_linear import Nf4Linear
 from .qlinear import Int4Linear, as_stored
 from .sizes import count_parameters, mapped_bytes
 
@@ -34,6 +35,9 @@ FORMS = (
 
 #: Tables that old checkpoints carry and that are recomputed.
 IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias|attn\.bias)$")
+
+#: Layers whose tensors stay as they are stored: their product decides what it needs of them.
+PACKED = (Int4Linear, Nf4Linear)
 
 #: How the names of the vision encoder's modules begin.
 VISION = ["transformer", "visual"]
@@ -341,8 +345,9 @@ def check_tensors(model: BelleVL, checkpoint: Checkpoint) -> None:
     extra = [n for n in checkpoint.names() if n not in expected]
     if extra:
         raise CheckpointError("model.extra_tensor", folder=checkpoint.folder, name=extra[0], count=len(extra))
+    free = {f"{n}.{part}" for n, m in model.named_modules() if isinstance(m, Nf4Linear) for part in m.any_length}
     for name in checkpoint.names():
-        if checkpoint.shape(name) != expected[name]:
+        if checkpoint.shape(name) != expected[name] and name not in free:
             raise CheckpointError("model.shape", name=name, found=checkpoint.shape(name), expected=expected[name])
 
 
@@ -350,7 +355,7 @@ def _optional_names(model: BelleVL, config: ModelConfig) -> set[str]:
     """Tensors a file may leave out: g_idx and bias of an int4 layer, the head of tied embeddings."""
     names = {"lm_head.weight"} if config.tie_word_embeddings else set()
     for name, module in model.named_modules():
-        if isinstance(module, Int4Linear):
+        if isinstance(module, PACKED):
             names |= {f"{name}.{tensor}" for tensor in module.optional}
     return names
 
@@ -364,8 +369,7 @@ def _load_module(
         if full not in checkpoint:
             module._parameters.pop(name, None)
             continue
-        # the words and scales of an int4 layer stay as stored: its product decides what it needs
-        tensor = checkpoint.read(full, None if isinstance(module, Int4Linear) else dtype, device)
+        tensor = checkpoint.read(full, None if isinstance(module, PACKED) else dtype, device)
         if isinstance(empty, nn.Parameter):
             if not tensor.is_floating_point():
                 found = str(tensor.dtype).removeprefix("torch.")
@@ -373,7 +377,7 @@ def _load_module(
             module._parameters[name] = nn.Parameter(tensor, requires_grad=empty.requires_grad)
         else:
             module._buffers[name] = tensor
-    if isinstance(module, Int4Linear):
+    if isinstance(module, PACKED):
         module.prepare(dtype, prefix)
 
 

@@ -253,6 +253,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{folder} holds an unfinished job with other settings ({field}: {found}, now {asked})",
         "use the same settings to go on, or remove the folder",
     ),
+    "quantize.nf4": ("{name} does not go with --method nf4", "leave it out: NF4 has only one form"),
     "quantize.option": ("{name} is {value}, {reason}", "see bellevl quantize --help"),
     "quantize.budget": (
         "a budget of {budget} cannot be met: all layers at 4 bits make {least}, all at 8 bits {most}",

@@ -182,18 +182,22 @@ class BelleVL(nn.Module):
 
 
 def linear_factory(quantization: QuantizationConfig | None) -> LinearFactory:
-    """How the linears of blocks and the head are made: float, or int4 words."""
+    """How the linears of blocks and the head are made: float, int4 words or NF4 codes."""
     if quantization is None:
         return float_linear
-    from .qlinear import Int4Linear
-
-    return functools.partial(_int4_linear, Int4Linear, quantization)
+    return functools.partial(_packed_linear, quantization)
 
 
-def _int4_linear(
-    kind: type[nn.Module], quantization: QuantizationConfig, name: str, in_features: int, out_features: int, bias: bool
+def _packed_linear(
+    quantization: QuantizationConfig, name: str, in_features: int, out_features: int, bias: bool
 ) -> nn.Module:
     stored = quantization.for_layer(name)
     if stored is None:
         return float_linear(name, in_features, out_features, bias)
-    return kind(in_features, out_features, stored, bias)
+    if stored.method == "nf4":
+        from .nf4_linear import Nf4Linear
+
+        return Nf4Linear(in_features, out_features, bias, stored.double_quant)
+    from .qlinear import Int4Linear
+
+    return Int4Linear(in_features, out_features, stored, bias)

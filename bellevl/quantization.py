@@ -10,6 +10,7 @@ from typing import Any
 
 from .errors import CheckpointError
 from .fields import LARGEST, Fields
+from .nf4_state import BLOCKSIZE, DTYPE
 
 #: The head's name, as rules and reports have it; every other linear belongs to a block.
 HEAD = "lm_head"
@@ -17,6 +18,9 @@ HEAD = "lm_head"
 #: A rule's pattern comes with somebody's checkpoint: one of so many characters and repetitions is tried in no time.
 PATTERN_LENGTH = 200
 PATTERN_REPEATS = 4
+
+#: So many names at most may be left out of quantization.
+SKIPPED = 200
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class QuantizationConfig:
     """How the linears of the language model are stored. `zero_offset` is 1 where stored zeros are zero - 1 (v1).
 
     `lm_head`: the head is quantized too. `rules`: the first that matches a layer's name changes what it says for that
-    layer (key `dynamic` in the file, as gptqmodel has it).
+    layer (key `dynamic` in the file, as gptqmodel has it). `method` "gptq", or "nf4": as bitsandbytes stores it, where
+    of the rest only `double_quant` (absolute maxima are quantized, too), `lm_head` and `rules` mean anything.
     """
 
     bits: int = 4
@@ -48,6 +53,8 @@ class QuantizationConfig:
     true_sequential: bool = True
     checkpoint_format: str = "gptq"
     lm_head: bool = False
+    method: str = "gptq"
+    double_quant: bool = False
     rules: tuple[Rule, ...] = ()
 
     @property
@@ -80,8 +87,10 @@ def _for_layer(config: QuantizationConfig, name: str) -> QuantizationConfig | No
 def parse_quantization(raw: dict[str, Any], path: Path) -> QuantizationConfig:
     """A quantize_config.json checked and typed. Raises CheckpointError for what cannot be read."""
     fields = _Settings(raw, path)
+    if raw.get("quant_method") == "bitsandbytes":
+        return _parse_nf4(fields)
     if raw.get("quant_method", "gptq") != "gptq":
-        raise fields.refuse("quant_method", "not gptq")
+        raise fields.refuse("quant_method", "not gptq or bitsandbytes")
     version = raw.get("checkpoint_format", raw.get("format", "gptq"))
     if version not in ("gptq", "gptq_v2"):
         raise fields.refuse("checkpoint_format", "not gptq or gptq_v2")
@@ -118,6 +127,53 @@ class _Settings(Fields):
         if not whole or not (size == -1 or 8 <= size <= LARGEST["intermediate_size"]):
             raise self.refuse("group_size", "not -1 or a whole number of at least 8")
         return int(size)
+
+
+def _parse_nf4(fields: _Settings) -> QuantizationConfig:
+    """What transformers writes for bitsandbytes (BitsAndBytesConfig). The size of blocks stands in each layer."""
+    raw = fields.raw
+    if raw.get("load_in_4bit", raw.get("_load_in_4bit")) is not True:
+        raise fields.refuse("load_in_4bit", "not true: of bitsandbytes only NF4 can be read")
+    if raw.get("bnb_4bit_quant_type", "fp4") != "nf4":
+        raise fields.refuse("bnb_4bit_quant_type", "not nf4")
+    if raw.get("bnb_4bit_quant_storage") not in (None, "uint8"):
+        raise fields.refuse("bnb_4bit_quant_storage", "not uint8")
+    skipped = raw.get("llm_int8_skip_modules")
+    names = [] if skipped is None else skipped
+    if not isinstance(names, list) or len(names) > SKIPPED or not all(isinstance(n, str) for n in names):
+        raise fields.refuse("llm_int8_skip_modules", "not a list of names")
+    rules = tuple(Rule(_skip_pattern(name), skip=True) for name in names)
+    return QuantizationConfig(
+        group_size=BLOCKSIZE,
+        # without a list transformers leaves the head as it is; with one, what the list leaves out is quantized
+        lm_head=skipped is not None and not any(re.match(rule.pattern, HEAD) for rule in rules),
+        method="nf4",
+        double_quant=fields.flag("bnb_4bit_use_double_quant", False),
+        rules=rules,
+    )
+
+
+def nf4_settings() -> dict[str, Any]:
+    """`quantization_config` as transformers writes it for NF4 without double quantization, of the blocks' linears."""
+    return {
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": True,
+        "load_in_8bit": False,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_compute_dtype": DTYPE,
+        "bnb_4bit_quant_storage": "uint8",
+        "bnb_4bit_use_double_quant": False,
+        "llm_int8_skip_modules": [HEAD, "transformer.visual"],
+        "llm_int8_enable_fp32_cpu_offload": False,
+        "llm_int8_has_fp16_weight": False,
+        "llm_int8_threshold": 6.0,
+    }
+
+
+def _skip_pattern(name: str) -> str:
+    """Names that begin with `name`, up to a point, or end with it, as transformers takes it."""
+    plain = re.escape(name[:PATTERN_LENGTH])
+    return rf"{plain}(?:\.|$)|.*{plain}$"
 
 
 def _parse_rules(fields: _Settings) -> tuple[Rule, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from . import nf4_state
 from .config import ModelConfig, QuantizationConfig, VisionConfig
 from .quantization import HEAD
 
@@ -60,6 +61,13 @@ def linears(config: ModelConfig) -> Iterator[tuple[str, int, int, bool]]:
         yield HEAD, config.hidden_size, config.vocab_size, False
 
 
+def average_bits(config: ModelConfig, quantization: QuantizationConfig) -> float:
+    """Bits of a weight that is quantized, over all layers, without scales and zeros."""
+    counted = [(inputs * outputs, quantization.for_layer(name)) for name, inputs, outputs, _ in linears(config)]
+    held = [(count, stored.bits) for count, stored in counted if stored is not None]
+    return sum(count * bits for count, bits in held) / max(sum(count for count, _ in held), 1)
+
+
 def weight_bytes(config: ModelConfig, quantization: QuantizationConfig | None, itemsize: int = 2) -> int:
     """Bytes of all weights with floats of `itemsize` bytes. Packed, this is the size of the published tensors."""
     floats = count_parameters(config).total
@@ -70,7 +78,10 @@ def weight_bytes(config: ModelConfig, quantization: QuantizationConfig | None, i
         stored = quantization.for_layer(name)
         if stored is not None:
             floats -= inputs * outputs + bias * outputs
-            packed += packed_bytes(inputs, outputs, stored.group_size, stored.bits)
+            if stored.method == "nf4":
+                packed += nf4_bytes(inputs, outputs, bias, stored.double_quant)
+            else:
+                packed += packed_bytes(inputs, outputs, stored.group_size, stored.bits)
     return floats * itemsize + packed
 
 
@@ -102,6 +113,16 @@ def packed_bytes(inputs: int, outputs: int, group_size: int, bits: int) -> int:
     groups = 1 if group_size == -1 else -(-inputs // group_size)
     words = (inputs + groups) * outputs * bits // 8
     return words + groups * outputs * 2 + inputs * 4 + outputs * 2
+
+
+def nf4_bytes(inputs: int, outputs: int, bias: bool, nested: bool) -> int:
+    """Codes, absolute maxima, table, state and bias (fp16) of one layer of bitsandbytes, in blocks of 64."""
+    count = inputs * outputs
+    blocks = nf4_state.block_count(count)
+    state = nf4_state.State((outputs, inputs))
+    coarse = blocks + 4 * nf4_state.block_count(blocks, nf4_state.NESTED_BLOCKSIZE) + 4 * 256
+    maxima = coarse if nested else 4 * blocks
+    return nf4_state.packed_bytes(count) + maxima + 4 * 16 + len(nf4_state.write_state(state)) + 2 * outputs * bias
 
 
 def _count_vision(visual: VisionConfig) -> int:

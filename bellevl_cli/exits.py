@@ -40,7 +40,10 @@ INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
 
 #: Errors of these ids are a wrong option, whatever their class.
 USAGE_IDS = frozenset(
-    ("device.unknown", "log.format", "prompt.schema", "prompt.schema_file", "prompt.setting", "quantize.option")
+    (
+        *("device.unknown", "log.format", "prompt.schema", "prompt.schema_file", "prompt.setting"),
+        *("quantize.budget", "quantize.nf4", "quantize.option"),
+    )
 ) | {
     f"picture.{wrong}"
     for wrong in ("boxes_file", "coco", "crop", "ending", "export", "matte", "no_box", "no_folder", "own_file", "tiles")

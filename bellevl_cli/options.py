@@ -146,12 +146,16 @@ def _context(value: int | None) -> int | None:
     return value
 
 
-def _bytes(value: str) -> int:
+def _bytes(value: str, name: str = "--max-memory") -> int:
     """ "10G" -> 10000000000, as disks and GPUs are sold. Raises UsageError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", value.strip().lower())
     if found is None or not float(found[1]):
-        raise UsageError(say("usage.bytes", name="--max-memory", value=clean_line(typed_text(value))))
-    return int(float(found[1]) * 1000 ** " kmgt".index(found[2] or " "))
+        raise UsageError(say("usage.bytes", name=name, value=clean_line(typed_text(value))))
+    return round(float(found[1]) * 1000 ** " kmgt".index(found[2] or " "))
+
+
+def _budget(value: str) -> int:
+    return _bytes(value, "--budget")
 
 
 ModelFolder = Annotated[
@@ -200,6 +204,9 @@ ContextSize = Annotated[
 MaxMemory = Annotated[
     int | None,
     typer.Option("--max-memory", help=say("help.max_memory"), metavar="SIZE", parser=_bytes, show_default=False),
+]
+Budget = Annotated[
+    int | None, typer.Option("--budget", help=say("help.budget"), metavar="SIZE", parser=_budget, show_default=False)
 ]
 Kv = Annotated[str | None, typer.Option("--kv", help=say("help.kv"), metavar="FORM", callback=_kv, show_default=False)]
 Vision = Annotated[

@@ -8,6 +8,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from quantize.receipt import processor
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -51,14 +53,12 @@ def machine_line(machine: dict[str, Any]) -> str:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return platform.processor() or platform.machine()
-    fields = [line.partition(":") for line in lines]
-    values = {key.strip(): value.strip() for key, _, value in reversed(fields)}
-    flags = values.get("flags", "").split()
+        return processor()
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
     notable = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
-    return f"{values.get('model name', platform.machine())} ({', '.join(notable)})"
+    return f"{processor()} ({', '.join(notable)})"
 
 
 def _memory() -> int:

@@ -2,11 +2,10 @@
 
     python benchmarks/quantize_fidelity.py [--source models/nano] [--samples 64] [--peer PEER/bin/python]
 
-Rounding to nearest, NF4 as bitsandbytes stores it (blocks of 64, computed here from its published sixteen values),
-the default recipe and the best one; at groups of 128, at one group for all inputs, and at three bits (codes 0 to 7,
-stored in the words of four). `--options` adds the recipe's options one by one. With `--peer` (a Python that has
-gptqmodel) also GPTQModel's solver: it gets our calibration, our order of layers with quantized inputs upstream, and our
-Hessians, so that nothing but the solver differs.
+Rounding to nearest, NF4 (`--method nf4`, blocks of 64), the default recipe and the best one; at groups of 128, at one
+group for all inputs, and at three bits (codes 0 to 7, stored in the words of four). `--options` adds the recipe's
+options one by one. With `--peer` (a Python that has gptqmodel) also GPTQModel's solver: it gets our calibration, our
+order of layers with quantized inputs upstream, and our Hessians, so that nothing but the solver differs.
 
 All are measured by `bellevl evaluate fidelity` on the same conversations, which calibrate none of them.
 """
@@ -14,7 +13,6 @@ All are measured by `bellevl evaluate fidelity` on the same conversations, which
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -31,12 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from _machine import describe_machine, machine_line, save_result  # noqa: E402
 
-#: The values of NF4 (Dettmers et al., 2305.14314, appendix E), and the weights that share a scale.
-NF4 = (
-    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-)  # fmt: skip
+#: Weights that share a scale in NF4.
 NF4_BLOCK = 64
 
 #: Bits and group sizes that are compared.
@@ -86,9 +79,11 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
 
 def variants(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, int, int, Path]]:
     """What is compared: its name, its bits and group size, and the folder it was made in."""
-    from quantize import quantize
+    from quantize import Recipe, quantize
 
-    yield "NF4 (bitsandbytes' values)", 4, NF4_BLOCK, write_nf4(options.source, folder / "nf4")
+    for _ in quantize(options.source, folder / "nf4", Recipe(method="nf4")):
+        pass
+    yield "NF4 (--method nf4)", 4, NF4_BLOCK, folder / "nf4"
     for bits, group in SETTINGS:
         for number, (name, recipe) in enumerate(ways(options).items()):
             target = folder / f"way{bits}-{group}-{number}"
@@ -144,31 +139,6 @@ def peer_version(python: str) -> str:
     """The version of gptqmodel in that Python."""
     command = "from importlib.metadata import version; print(version('gptqmodel'))"
     return subprocess.run([python, "-c", command], check=True, capture_output=True, text=True).stdout.strip()
-
-
-def write_nf4(source: Path, folder: Path) -> Path:
-    """A float checkpoint with the weights that NF4 stands for in the layers that int4 replaces."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    from quantize.layout import is_quantized
-    from quantize.recipe import Recipe
-
-    folder.mkdir()
-    for name in ("generation_config.json", "qwen.tiktoken"):
-        shutil.copy(source / name, folder)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8")) | {"torch_dtype": "float32"}
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    tensors = {name: tensor.float() for name, tensor in load_file(source / "model.safetensors").items()}
-    values = torch.tensor(NF4)
-    for name, tensor in tensors.items():
-        if is_quantized(name, Recipe()) and name.endswith(".weight"):
-            blocks = tensor.reshape(-1, NF4_BLOCK)
-            scale = blocks.abs().amax(1, keepdim=True)
-            nearest = torch.bucketize((blocks / scale).contiguous(), (values[1:] + values[:-1]) / 2)
-            tensors[name] = (values[nearest] * scale).reshape(tensor.shape)
-    save_file(tensors, folder / "model.safetensors")
-    return folder
 
 
 def quantize_with_peer(options: argparse.Namespace, bits: int, group_size: int, target: Path) -> None:

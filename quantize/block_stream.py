@@ -38,6 +38,7 @@ from .gptq import QuantizedWeight, quantize_weights, round_weight
 from .hessian import HessianSum
 from .layout import STAGES, block_prefix
 from .meter import Stopwatch
+from .nf4_layer import Nf4Layer, round_nf4
 from .recipe import Recipe
 from .source import read_tensor
 from .transform import Rotation
@@ -54,7 +55,7 @@ class QuantizedLayer:
     """A layer of a block, by its name in it, solved."""
 
     layer: str
-    weight: QuantizedWeight
+    weight: QuantizedWeight | Nf4Layer
     bias: Tensor | None
 
 
@@ -305,7 +306,11 @@ def round_block(block: Block, index: int, recipe: Recipe, watch: Stopwatch) -> I
     for layer in (layer for stage in STAGES for layer in stage):
         module = cast(StoredLinear, block.get_submodule(layer))
         with watch.part("solve"):
-            weight = round_weight(module.weight, recipe.for_layer(block_prefix(index) + layer))
+            weight: QuantizedWeight | Nf4Layer
+            if recipe.method == "nf4":
+                weight = round_nf4(module.weight)
+            else:
+                weight = round_weight(module.weight, recipe.for_layer(block_prefix(index) + layer))
         yield QuantizedLayer(layer, weight, module.bias)
         del weight
 
@@ -395,4 +400,5 @@ class _Passes:
 
 def _install(block: Block, solved: QuantizedLayer, dtype: torch.dtype) -> None:
     owner, _, name = solved.layer.rpartition(".")
+    assert isinstance(solved.weight, QuantizedWeight)
     setattr(block.get_submodule(owner), name, QuantizedLinear(solved.weight, solved.bias, dtype))

@@ -19,8 +19,8 @@ from .block_stream import TOKENS
 from .calibration import CalibrationSource
 from .gptq import OUTPUTS
 from .recipe import Recipe
-from .shards import plan_shards
-from .task import Task, Work, prepare, stream_bytes
+from .sensitivity import measuring_bytes
+from .task import Task, Work, disk_bytes, prepare
 
 #: What Python, torch and the vocabulary take, and the pieces that come and go.
 BASE_BYTES = 600_000_000
@@ -31,12 +31,16 @@ EFFICIENCY = 0.6
 
 @dataclass(frozen=True)
 class Estimate:
-    """`disk_bytes` are needed while it runs, of which `result_bytes` stay; `free_bytes` are free now."""
+    """`disk_bytes` are needed while it runs, of which `result_bytes` stay; `free_bytes` are free now.
+
+    With a budget `measure_seconds` of the `seconds` pass before it is known what gets 8 bits.
+    """
 
     samples: int
     tokens: int
     pictures: int
     seconds: float
+    measure_seconds: float
     memory_bytes: int
     disk_bytes: int
     result_bytes: int
@@ -49,15 +53,16 @@ def estimate(
     """Raises what `quantize` would raise for the same arguments; writes nothing."""
     task = prepare(Path(source), Path(target), recipe or Recipe(), calibration)
     lengths = task.calibration.lengths
-    result = sum(plan.size for plan in plan_shards(task.tensors, task.recipe.shard_bytes))
+    work, speed = Work.of(task), EFFICIENCY * multiplies_per_second()
     return Estimate(
         samples=len(lengths),
         tokens=sum(lengths),
         pictures=sum(len(sample.pictures) for sample in task.calibration.samples),
-        seconds=Work.of(task).total / (EFFICIENCY * multiplies_per_second()),
+        seconds=work.total / speed,
+        measure_seconds=work.measure / speed,
         memory_bytes=memory_bytes(task),
-        disk_bytes=result + stream_bytes(task.config, lengths, task.recipe.float_targets),
-        result_bytes=result,
+        disk_bytes=disk_bytes(task),
+        result_bytes=task.result_bytes,
         free_bytes=free_bytes(task.target),
     )
 
@@ -77,7 +82,8 @@ def memory_bytes(task: Task) -> int:
     embed = stored * count_parameters(config).vision
     # The head as it is stored, its codes in two orders, and their words while they are put together.
     head = (stored + 4) * config.vocab_size * config.hidden_size if task.recipe.lm_head_bits < 16 else 0
-    return BASE_BYTES + max(working, copy, embed, head)
+    measured = measuring_bytes(config, stored, sum(task.measured.lengths)) if task.recipe.budget is not None else 0
+    return BASE_BYTES + max(working, copy, embed, head, measured)
 
 
 def multiplies_per_second(size: int = 512, seconds: float = 0.3) -> float:

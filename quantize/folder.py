@@ -22,7 +22,8 @@ def write_small_files(source: Path, target: Path, recipe: Recipe) -> None:
     for path in sorted(source.iterdir()):
         if _belongs(path):
             write_whole(target / path.name, path.read_bytes())
-    write_json(target / "quantize_config.json", recipe.quantize_config())
+    if recipe.method != "nf4":  # AutoGPTQ's own file
+        write_json(target / "quantize_config.json", recipe.quantize_config())
     config = read_json(source / "config.json")
     config |= {"bf16": False, "fp16": True, "fp32": False, "torch_dtype": "float16"}
     config.pop("dtype", None)

@@ -128,6 +128,8 @@ def _check(checkpoint: Checkpoint) -> None:
     quantization = checkpoint.quantization
     if quantization is None:
         raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="its weights are not int4")
+    if quantization.method != "gptq":
+        raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="its weights are NF4")
     if not quantization.sym:
         raise QuantizeError("quantize.gguf", folder=checkpoint.folder, reason="its zeros are not all 8 (asymmetric)")
     if quantization.desc_act and not quantization.static_groups:

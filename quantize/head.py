@@ -19,6 +19,7 @@ from .hessian import HessianSum
 from .meter import Stopwatch
 from .recipe import Recipe
 from .source import read_tensor
+from .transform import Rotation
 
 
 @torch.inference_mode()
@@ -29,17 +30,21 @@ def quantize_head(
     weights: list[Tensor] | None,
     device: torch.device,
     watch: Stopwatch,
+    rotation: Rotation | None = None,
 ) -> QuantizedLayer:
     """The head rounded by its own `recipe`, calibrated on `streams` out of the last block (None: not calibrated).
 
-    `weights`: how much each token of each sample counts [T], None: all the same.
+    `weights`: how much each token of each sample counts [T], None: all the same. `rotation`: the model is turned by it.
     Raises CheckpointError for weights, QuantizeError for activations that are not finite.
     """
     with Checkpoint.open(source) as checkpoint, watch.part("wait"):
-        W = read_tensor(checkpoint, f"{HEAD}.weight").to(device)
-        norm = _read_norm(checkpoint, device)
+        W = read_tensor(checkpoint, f"{HEAD}.weight")
+        norm = _read_norm(checkpoint)
     if not bool(W.isfinite().all()):
         raise CheckpointError("model.not_finite", name=f"{HEAD}.weight")
+    if rotation is not None:
+        rotation.readers(norm, W)
+    W, norm = W.to(device), norm.to(device)
     if streams is None:
         with watch.part("solve"):
             return QuantizedLayer(HEAD, round_weight(W, recipe), None)
@@ -49,8 +54,8 @@ def quantize_head(
         return QuantizedLayer(HEAD, quantize_weights([W], H, recipe, drift)[0], None)
 
 
-def _read_norm(checkpoint: Checkpoint, device: torch.device) -> RMSNorm:
-    weight = read_tensor(checkpoint, "transformer.ln_f.weight").to(device).float()
+def _read_norm(checkpoint: Checkpoint) -> RMSNorm:
+    weight = read_tensor(checkpoint, "transformer.ln_f.weight").float()
     norm = RMSNorm(len(weight), checkpoint.config.layer_norm_epsilon)
     norm.weight.data = weight
     return norm

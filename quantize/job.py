@@ -100,6 +100,8 @@ class Job:
         self.head = False
         self.reports: list[LayerReport] = []
         self.costs = Costs()
+        #: what a byte budget is spent by, once it is measured: of each unit its layers and their KL divergence
+        self.measured: list[tuple[list[str], float]] = []
 
     @classmethod
     def open(cls, folder: Path, settings: dict[str, Any], need: int) -> Job:
@@ -130,6 +132,7 @@ class Job:
             "head": self.head,
             "reports": [asdict(report) for report in self.reports],
             "costs": asdict(self.costs),
+            "measured": self.measured,
         }
         write_json(self.work / FILE, state)
 
@@ -194,6 +197,7 @@ class Job:
             self.blocks, self.head = state["blocks"], state["head"]
             self.reports = [LayerReport(**report) for report in state["reports"]]
             self.costs = Costs.of(state["costs"])
+            self.measured = [(list(layers), float(kl)) for layers, kl in state["measured"]]
         except (KeyError, TypeError, ValueError) as error:
             facts = {"field": "state", "found": "another version's", "asked": "this one's"}
             raise QuantizeError("quantize.other_job", folder=self.folder, **facts) from error

@@ -1,7 +1,7 @@
 """What the result is made of: which layers are quantized, which tensors stand for them, and their shapes.
 
 AutoGPTQ's layout, format "gptq" (v1): the linears of every block become qweight, qzeros, scales, g_idx and a bias
-(zeros where the layer has none); everything else is float16. Knows no file.
+(zeros where the layer has none); everything else is float16. NF4's layout is in nf4_layer.py. Knows no file.
 """
 
 from __future__ import annotations
@@ -18,15 +18,22 @@ from bellevl.quantization import HEAD
 from bellevl.sizes import linears
 
 from .gptq import QuantizedWeight
+from .nf4_layer import Nf4Layer, nf4_parts, nf4_tensors
 from .recipe import Recipe
 
 #: Layers of a block in the order in which they are solved; those of one stage see the same inputs.
 STAGES = (("attn.c_attn",), ("attn.c_proj",), ("mlp.w1", "mlp.w2"), ("mlp.c_proj",))
 
 #: Formats as safetensors names them.
-DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "I32": torch.int32}
+DTYPES = {
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F32": torch.float32,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+}
 
-_LINEAR = re.compile(r"(transformer\.h\.\d+\.(?:attn\.(?:c_attn|c_proj)|mlp\.(?:w1|w2|c_proj)))\.\w+")
+_LINEAR = re.compile(r"(transformer\.h\.\d+\.(?:attn\.(?:c_attn|c_proj)|mlp\.(?:w1|w2|c_proj)))\.[\w.]+")
 
 
 @dataclass(frozen=True)
@@ -64,14 +71,21 @@ def plan_tensors(checkpoint: Checkpoint, recipe: Recipe) -> list[TensorPlan]:
     """Every tensor of the result, in the order in which it is laid out."""
     kept = [TensorPlan(n, "F16", checkpoint.shape(n)) for n in checkpoint.names() if not is_quantized(n, recipe)]
     packed = []
-    for name, inputs, outputs, _ in linears(checkpoint.config):
-        if is_quantized(f"{name}.weight", recipe):
+    for name, inputs, outputs, bias in linears(checkpoint.config):
+        if not is_quantized(f"{name}.weight", recipe):
+            continue
+        if recipe.method == "nf4":
+            parts = nf4_parts(inputs, outputs, bias).items()
+            packed += [TensorPlan(f"{name}.{part}", dtype, shape) for part, (dtype, shape) in parts]
+        else:
             packed += _plan_layer(name, inputs, outputs, recipe.for_layer(name))
     return sorted(kept + packed, key=lambda plan: natural_key(plan.name))
 
 
-def packed_tensors(quantized: QuantizedWeight, bias: Tensor | None, recipe: Recipe) -> dict[str, Tensor]:
+def packed_tensors(quantized: QuantizedWeight | Nf4Layer, bias: Tensor | None, recipe: Recipe) -> dict[str, Tensor]:
     """The tensors that stand for one layer, by the last part of their names, on the CPU. `recipe` is the layer's."""
+    if isinstance(quantized, Nf4Layer):
+        return nf4_tensors(quantized, bias)
     outputs = quantized.codes.shape[1]
     tensors = {
         "qweight": packing.pack_rows(quantized.codes, recipe.bits),

@@ -1,5 +1,6 @@
 """Quantizing a checkpoint on disk, block by block, into a folder that any GPTQ reader takes.
 
+    measure where there is a byte budget: what rounding each unit costs, and with that which get 8 bits
     copy    what stays float16 goes into its place in the weight files
     embed   the calibration set becomes the residual stream that enters block 0
     block   each block is read, calibrated, solved, packed and written
@@ -11,13 +12,15 @@ After every step the state is on the disk: the same command goes on from there a
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from bellevl.checkpoint import Checkpoint, check_device
 from bellevl.errors import CheckpointError, QuantizeError
@@ -36,9 +39,10 @@ from .prefix import embed_samples
 from .progress import Clock, Progress
 from .receipt import hash_files, make_receipt, write_receipt
 from .recipe import Recipe
+from .sensitivity import Sensitivity
 from .shards import ShardWriter
 from .source import read_tensor
-from .task import COPY_WORK, Task, Work, prepare, stream_bytes
+from .task import COPY_WORK, Task, Work, disk_bytes, prepare, spend_budget, stream_bytes
 
 #: Elements of a tensor that are copied at a time.
 COPY_ELEMENTS = 1 << 25
@@ -62,32 +66,45 @@ def quantize(
     if place.type not in ("cpu", "cuda"):
         raise QuantizeError("quantize.option", name="device", value=device, reason="not cpu or cuda")
     task = replace(prepare(Path(source), Path(target), recipe or Recipe(), calibration), device=place)
-    writer = ShardWriter(task.target / ".quantize", task.tensors, task.recipe.shard_bytes)
-    streams = stream_bytes(task.config, task.calibration.lengths, task.recipe.float_targets)
-    job = Job.open(task.target, task.settings, writer.size + streams)
-    return _run(task, job, writer)
+    job = Job.open(task.target, task.settings, disk_bytes(task))
+    return _run(task, job)
 
 
-def _run(task: Task, job: Job, writer: ShardWriter) -> Iterator[Progress]:
-    work, recipe = Work.of(task), task.recipe
-    with job.locked(), writer, MemoryWatch(job.costs.curve) as memory:
-        if job.copied and not _is_whole(task, job, writer):
-            job.start_again()
+def _run(task: Task, job: Job) -> Iterator[Progress]:
+    with job.locked(), MemoryWatch(job.costs.curve) as memory:
         job.costs.runs += 1
-        done = work.copy * job.copied + work.embed * job.embedded + work.block * job.blocks + work.head * job.head
-        clock = Clock(work.total, done)
-        run = _Running(task, job, writer, clock, work, memory)
-        if not job.copied:
-            writer.lay_out()
-            yield from _copy(run)
-        if not job.embedded:
-            yield from _embed(run)
-        yield from _quantize_blocks(run)
-        if recipe.lm_head_bits < 16 and not job.head:
-            yield from _quantize_head(run)
-        yield from _finish(run)
+        run = _Running(task, job, _writer(task), Clock(Work.of(task).total, 0.0), Work.of(task), memory)
+        measurement = task.measurement(job.work)
+        if measurement is not None:
+            yield from _measure(run, measurement)
+            task = spend_budget(task, job.measured)
+            run = replace(run, task=task, writer=_writer(task))
+            yield run.clock.progress("measure", task.config.num_hidden_layers, units=task.units)
+        with run.writer:
+            yield from _fill(run)
     job.close()
-    yield clock.progress("finish", task.config.num_hidden_layers)
+    yield run.clock.progress("finish", task.config.num_hidden_layers)
+
+
+def _writer(task: Task) -> ShardWriter:
+    return ShardWriter(task.target / ".quantize", task.tensors, task.recipe.shard_bytes)
+
+
+def _fill(run: _Running) -> Iterator[Progress]:
+    """Everything from the plan of the result to its files' names."""
+    job, work = run.job, run.work
+    if job.copied and not _is_whole(run.task, job, run.writer):
+        job.start_again()
+    run.clock.skip(work.copy * job.copied + work.embed * job.embedded + work.block * job.blocks + work.head * job.head)
+    if not job.copied:
+        run.writer.lay_out()
+        yield from _copy(run)
+    if not job.embedded:
+        yield from _embed(run)
+    yield from _quantize_blocks(run)
+    if run.task.recipe.lm_head_bits < 16 and not job.head:
+        yield from _quantize_head(run)
+    yield from _finish(run)
 
 
 @dataclass(frozen=True)
@@ -125,9 +142,26 @@ def _is_whole(task: Task, job: Job, writer: ShardWriter) -> bool:
     return writer.is_laid_out() and all(path.is_file() for path in needed)
 
 
+def _measure(run: _Running, measurement: Sensitivity) -> Iterator[Progress]:
+    """What rounding each unit costs, unless that is known; as long as it is not, its files are its own state."""
+    run.clock.skip(measurement.total_work() if run.job.measured else measurement.done_work())
+    if run.job.measured:
+        return
+    began = time.monotonic()
+    try:
+        for work in measurement.run():
+            run.clock.advance(work)
+            yield run.clock.progress("measure", run.task.config.num_hidden_layers)
+        run.job.measured = [(list(layers), kl) for layers, kl in (measurement.result() or {}).items()]
+    finally:
+        run.spent("measure", began)
+        run.save()
+
+
 def _copy(run: _Running) -> Iterator[Progress]:
     """Everything that stays float16, some rows at a time."""
     task, began = run.task, time.monotonic()
+    change = _change_of(task)
     for plan in task.tensors:
         if is_packed(plan.name):
             continue
@@ -135,7 +169,7 @@ def _copy(run: _Running) -> Iterator[Progress]:
             tensor = read_tensor(checkpoint, plan.name)
         step = max(COPY_ELEMENTS * plan.shape[0] // max(tensor.numel(), 1), 1) if plan.shape else 1
         for first in range(0, plan.shape[0] if plan.shape else 1, step):
-            rows = (tensor[first : first + step] if plan.shape else tensor).half()
+            rows = change(plan.name, tensor[first : first + step] if plan.shape else tensor).half()
             if not bool(rows.isfinite().all()):
                 raise CheckpointError("model.not_finite", name=plan.name)
             run.writer.write_rows(plan.name, rows, first)
@@ -148,6 +182,15 @@ def _copy(run: _Running) -> Iterator[Progress]:
     run.save()
 
 
+def _change_of(task: Task) -> Callable[[str, Tensor], Tensor]:
+    """What happens to some rows of a tensor, known by its name, before they are copied."""
+    if task.rotation is None:
+        return lambda name, rows: rows
+    with Checkpoint.open(task.source) as checkpoint:
+        last_norm = read_tensor(checkpoint, "transformer.ln_f.weight")
+    return functools.partial(task.rotation.rows, last_norm=last_norm)
+
+
 def _embed(run: _Running) -> Iterator[Progress]:
     """The calibration set, up to block 0."""
     task, job, began = run.task, run.job, time.monotonic()
@@ -157,7 +200,7 @@ def _embed(run: _Running) -> Iterator[Progress]:
             Checkpoint.open(task.source) as checkpoint,
             Activations(job.scratch_path, lengths, task.config.hidden_size, task.device) as stream,
         ):
-            for _ in embed_samples(checkpoint, task.calibration, stream):
+            for _ in embed_samples(checkpoint, task.calibration, stream, task.rotation):
                 run.clock.advance(run.work.embed / len(lengths))
                 yield run.clock.progress("embed", task.config.num_hidden_layers)
             stream.move(job.stream_path(0))
@@ -170,7 +213,7 @@ def _quantize_blocks(run: _Running) -> Iterator[Progress]:
     """All blocks that are not done; the next one is read while one is worked on."""
     task = run.task
     rotary = RotaryTables(task.config, task.device)
-    with BlockReader(task.source, task.config, run.job.blocks, task.device) as reader:
+    with BlockReader(task.source, task.config, run.job.blocks, task.device, task.rotation) as reader:
         for index in range(run.job.blocks, task.config.num_hidden_layers):
             yield from _quantize_block(run, reader, rotary, index)
 
@@ -245,7 +288,8 @@ def _quantize_head(run: _Running) -> Iterator[Progress]:
     with ExitStack() as stack:
         streams = _open_streams(task, job, index, stack) if task.recipe.calibrates else None
         weights = task.calibration.token_weights(task.config, task.recipe.picture_weight)
-        solved = quantize_head(task.source, task.recipe.for_layer(HEAD), streams, weights, task.device, watch)
+        recipe = task.recipe.for_layer(HEAD)
+        solved = quantize_head(task.source, recipe, streams, weights, task.device, watch, task.rotation)
     job.reports.append(_write_layer(run, index, "", solved, watch))
     del solved
     run.writer.sync()

@@ -47,7 +47,7 @@ def make_receipt(task: Task, job: Job, hashes: dict[str, dict[str, Any]]) -> dic
         "format": FORMAT,
         "files": hashes,
         "source": source_hashes(task.source),
-        "recipe": dataclasses.asdict(task.recipe),
+        "recipe": task.recipe.record(),
         "calibration": {
             "sha256": task.settings["calibration"],
             "samples": len(task.calibration.samples),
@@ -55,6 +55,7 @@ def make_receipt(task: Task, job: Job, hashes: dict[str, dict[str, Any]]) -> dic
             "pictures": sum(len(sample.pictures) for sample in task.calibration.samples),
         },
         "layers": [dataclasses.asdict(report) for report in job.reports],
+        "units": [dataclasses.asdict(report) for report in task.units],
         "fallbacks": [
             dataclasses.asdict(report)
             for report in job.reports
@@ -71,6 +72,8 @@ def make_receipt(task: Task, job: Job, hashes: dict[str, dict[str, Any]]) -> dic
         "versions": {"bellevl": __version__, "python": platform.python_version(), **package_versions()},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
+            "processor": processor(),
+            "instructions": _instructions(),
             "cores": os.cpu_count(),
             "device": _device(task.device),
         },
@@ -162,6 +165,23 @@ def source_hashes(folder: Path) -> dict[str, Any]:
         shards = checkpoint.shards()
     files = {path.name: {"bytes": path.stat().st_size, "ends_sha256": end_digest(path)} for path in shards}
     return {"config_sha256": hashlib.sha256((folder / "config.json").read_bytes()).hexdigest(), "files": files}
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in fields if key.strip() == "model name"), platform.machine())
+
+
+def _instructions() -> str:
+    """What torch computes with ("AVX512"): sums of another kind round differently, and so do then some weights."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def _device(device: torch.device) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bellevl.config import QuantizationConfig
 from bellevl.errors import QuantizeError
-from bellevl.quantization import HEAD, Rule
+from bellevl.quantization import HEAD, Rule, nf4_settings, parse_quantization
 
-METHODS = ("gptq", "rtn")
+METHODS = ("gptq", "rtn", "nf4")
 BITS = (4, 8)
+
+#: Settings that say nothing about NF4 weights.
+NOT_FOR_NF4 = ("bits", "group_size", "sym", "float_targets", "rotate", "lm_head_bits", "eight_bits", "budget")
 GROUP_SIZES = (32, 64, 128, -1)
 
 
@@ -20,7 +24,8 @@ GROUP_SIZES = (32, 64, 128, -1)
 class Recipe:
     """Settings of a quantization; the defaults are those of the family's published int4 models.
 
-    `method` "gptq", or "rtn": every weight to its nearest code, without calibration, to compare with.
+    `method` "gptq", or "rtn": every weight to its nearest code, without calibration, to compare with; or "nf4": the
+    quick way, bitsandbytes' sixteen levels in blocks of 64, where nothing else can be chosen.
     `bits` 4, or 8: nearly the float model, at twice the size. `group_size` -1: one group for all inputs. `sym`: zero is
     always 8 (128 of 8 bits). `desc_act`: inputs of large activations are quantized first; with `static_groups` the
     groups stay where they are, so that the result looks like any other and costs nothing at run time. On the embedded
@@ -32,9 +37,15 @@ class Recipe:
     quantized model's, so that a layer makes good for the ones before it (see drift.py). On the embedded model that
     takes a fifth to a quarter off the KL divergence (two calibration seeds) and 1.7 times the processor time: another
     pass through the float weights; it keeps two more files of activations.
+    `rotate`: the same function with weights turned beforehand, so that outliers of single channels are spread over all
+    (see transform.py); nothing is left to do at run time. The embedded model has no outliers and loses by it (0 to
+    14%); where a few channels of its residual stream are made large, as is reported of large models, it takes 7 to 18%
+    off the KL divergence (benchmarks/results/quantize_transforms.md).
     `picture_weight`: how much a picture's token counts beside one of text (a picture has hundreds of them).
     `eight_bits`: layers by their full names that get 8 bits; one symmetric scale for all inputs of an output, which
     costs nothing in 8 bits and is what fast products take. `lm_head_bits`: those of the head, 16: it stays float.
+    `budget`: bytes that the weight files may have; more layers get 8 bits until that is used up, those that take most
+    divergence away per byte (see sensitivity.py, budget.py).
     `nsamples` conversations of at most `seqlen` tokens calibrate.
     `shard_bytes`: a shard of the result is not larger (one tensor may be).
     Raises QuantizeError for values out of range.
@@ -50,25 +61,37 @@ class Recipe:
     true_sequential: bool = True
     search_scales: bool = True
     float_targets: bool = False
+    rotate: bool = False
     picture_weight: float = 1.0
     lm_head_bits: int = 16
     eight_bits: tuple[str, ...] = ()
+    budget: int | None = None
     nsamples: int = 128
     seqlen: int = 2048
     seed: int = 0
     shard_bytes: int = 4_000_000_000
 
     def __post_init__(self) -> None:
-        _demand(self.method in METHODS, "method", self.method, f"not {' or '.join(METHODS)}")
+        _demand(self.method in METHODS, "method", self.method, "not gptq, rtn or nf4")
         _demand(self.bits in BITS, "bits", self.bits, "not 4 or 8")
         _demand(self.group_size in GROUP_SIZES, "group_size", self.group_size, "not 32, 64, 128 or -1")
         _demand(0 < self.damp_percent <= 1, "damp_percent", self.damp_percent, "not above 0 and at most 1")
         _demand(0 < self.picture_weight <= 1, "picture_weight", self.picture_weight, "not above 0 and at most 1")
         _demand(self.lm_head_bits in (*BITS, 16), "lm_head_bits", self.lm_head_bits, "not 4, 8 or 16")
+        reason = f"and with {self.bits} bits there is nothing to choose"
+        _demand(self.budget is None or self.bits == 4, "budget", self.budget, reason)
         _demand(self.nsamples >= 1, "nsamples", self.nsamples, "less than 1")
         _demand(self.seqlen >= 32, "seqlen", self.seqlen, "less than 32")
         _demand(0 <= self.seed < 2**63, "seed", self.seed, "not a whole number from 0 to 2^63 - 1")
         _demand(self.shard_bytes >= 100_000, "shard_bytes", self.shard_bytes, "less than 100000")
+        if self.method == "nf4":
+            self._demand_nf4()
+
+    def _demand_nf4(self) -> None:
+        """NF4 has one form: settings that would promise another are refused."""
+        for name in NOT_FOR_NF4:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise QuantizeError("quantize.nf4", name=name)
 
     def _named(self) -> tuple[str, ...]:
         """Layers that a rule may be about."""
@@ -90,13 +113,20 @@ class Recipe:
 
     def for_layer(self, name: str) -> Recipe:
         """The recipe of the layer of this full name alone ("transformer.h.0.attn.c_attn", "lm_head")."""
-        alone = dataclasses.replace(self, eight_bits=(), lm_head_bits=16)
+        alone = dataclasses.replace(self, eight_bits=(), lm_head_bits=16, budget=None)
         if name in self.eight_bits or (name == HEAD and self.lm_head_bits == 8):
             return dataclasses.replace(alone, bits=8, group_size=-1, sym=True)
         return dataclasses.replace(alone, bits=self.lm_head_bits) if name == HEAD else alone
 
+    def record(self) -> dict[str, Any]:
+        """What the receipt says: of NF4 only what it has."""
+        fields = dataclasses.asdict(self)
+        return fields if self.method != "nf4" else {name: fields[name] for name in ("method", "bits", "shard_bytes")}
+
     def quantization(self) -> QuantizationConfig:
         """How a reader has to understand the result. Act order with static groups leaves no trace in it."""
+        if self.method == "nf4":
+            return parse_quantization(nf4_settings(), Path())
         rules = [_rule(self, name) for name in self._named() if self._differs(name)]
         return QuantizationConfig(
             bits=self.bits,
@@ -112,9 +142,12 @@ class Recipe:
 
     def quantize_config(self) -> dict[str, Any]:
         """The keys of quantize_config.json as AutoGPTQ writes them; where the head or single layers are different,
-        two more as gptqmodel has them."""
+        two more as gptqmodel has them. Of NF4: `quantization_config` as transformers writes it."""
+        if self.method == "nf4":
+            return nf4_settings()
         quantization = dataclasses.asdict(self.quantization())
-        del quantization["checkpoint_format"]
+        for name in ("checkpoint_format", "method", "double_quant"):
+            del quantization[name]
         rules, head = quantization.pop("rules"), quantization.pop("lm_head")
         if head:
             quantization["lm_head"] = True

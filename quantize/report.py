@@ -45,6 +45,7 @@ def report_page(receipt: dict[str, Any], name: str) -> str:
     sections = [
         _facts(receipt),
         _section("每层误差", "Error of each layer", _errors(receipt)),
+        _section("4 位或 8 位", "4 or 8 bits", _units(receipt)),
         _section("与浮点模型的差别", "Distance from the float model", _fidelity(receipt)),
         _section("每块用时", "Time of each block", _times(receipt)),
         _section("内存", "Memory over time", _memory(receipt)),
@@ -72,7 +73,7 @@ def _facts(receipt: dict[str, Any]) -> str:
     errors = [layer["error"] for layer in layers]
     calibration = receipt.get("calibration", {})
     facts = [
-        (f"{recipe['method']} int{recipe['bits']}, g{recipe['group_size']}", "方法 method"),
+        (_method(recipe), "方法 method"),
         (human_bytes(weights), "权重 weights"),
         (_duration(cost["seconds"]["total"]), "用时 time"),
         (human_bytes(cost["peak_bytes"]) if cost.get("peak_bytes") else "?", "内存峰值 peak memory"),
@@ -97,6 +98,15 @@ def _errors(receipt: dict[str, Any]) -> str:
     if not series:
         return ""
     return plot(series, Axis("块 block", whole=True), Axis("|X(W − Q)| / |XW|", zero=True)) + legend(series)
+
+
+def _units(receipt: dict[str, Any]) -> str:
+    """What rounding each unit to 4 bits would cost, and the bits that it got for the budget."""
+    rows = [
+        [" + ".join(unit["layers"]).replace("transformer.", ""), f"{unit['kl']:.3g}", str(unit["bits"])]
+        for unit in receipt.get("units", ())
+    ]
+    return _table(["unit", "KL(float || 4 bits)", "bits"], rows) if rows else ""
 
 
 def _fidelity(receipt: dict[str, Any]) -> str:
@@ -150,6 +160,12 @@ def _fallbacks(receipt: dict[str, Any]) -> str:
     if not rows:
         return "<p>无 · none</p>"
     return '<div class="warn">' + _table(["layer", "method", "damp", "error"], rows) + "</div>"
+
+
+def _method(recipe: dict[str, Any]) -> str:
+    if recipe["method"] == "nf4":
+        return "nf4"
+    return f"{recipe['method']} int{recipe['bits']}, g{recipe['group_size']}"
 
 
 def _recipe(recipe: dict[str, Any]) -> str:

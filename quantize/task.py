@@ -6,7 +6,7 @@ Writes nothing and multiplies nothing.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,21 @@ from .calibration import CalibrationSet, CalibrationSource, calibration_set
 from .job import FORMAT, STREAM_BYTES, check_target, fingerprint
 from .layout import STAGES, TensorPlan, is_packed, plan_tensors
 from .recipe import Recipe
+from .sensitivity import Sensitivity, measured_samples
+from .spending import UnitReport, check_possible, plan_bytes, report_units, spend
+from .transform import Rotation, check_rotation
 
 #: What a byte of copying costs, in multiply-adds, for the estimate of the time left.
 COPY_WORK = 20.0
 
+#: What rounding one weight costs without calibration, in multiply-adds: 400 to 850 on a Zen 4, NF4 the most.
+ROUNDING_WORK = 850.0
+
 
 @dataclass(frozen=True)
 class Task:
-    """What one call has to do."""
+    """What one call has to do. `measured`: the samples that tell what a budget is best spent on (none without one);
+    `units`: what became of it, once it is spent."""
 
     source: Path
     target: Path
@@ -41,6 +48,34 @@ class Task:
     tensors: list[TensorPlan]
     settings: dict[str, Any]
     device: torch.device = CPU
+    measured: CalibrationSet = field(default_factory=lambda: CalibrationSet(()))
+    units: tuple[UnitReport, ...] = ()
+
+    def measurement(self, folder: Path) -> Sensitivity | None:
+        """What a budget is spent by, with its files in `folder`; None without a budget."""
+        if self.recipe.budget is None:
+            return None
+        return Sensitivity(self.source, self.config, self.recipe, self.measured, folder, self.device, self.rotation)
+
+    @property
+    def result_bytes(self) -> int:
+        """What the weight files take; with a budget that is not spent yet: at most."""
+        planned = plan_bytes(self.tensors, self.recipe)
+        return planned if self.units else max(planned, self.recipe.budget or 0)
+
+    @property
+    def rotation(self) -> Rotation | None:
+        """What the weights are turned by before anything else."""
+        return Rotation(self.config, self.recipe.seed) if self.recipe.rotate else None
+
+
+def spend_budget(task: Task, measured: list[tuple[list[str], float]]) -> Task:
+    """The task with its budget spent by what was `measured`: of each unit its layers and their divergence."""
+    found = {tuple(layers): kl for layers, kl in measured}
+    with Checkpoint.open(task.source) as checkpoint:
+        recipe = spend(checkpoint, task.recipe, found)
+        tensors = plan_tensors(checkpoint, recipe)
+    return dataclasses.replace(task, recipe=recipe, tensors=tensors, units=tuple(report_units(found, recipe)))
 
 
 def prepare(source: Path, target: Path, recipe: Recipe, calibration: CalibrationSource) -> Task:
@@ -53,16 +88,23 @@ def prepare(source: Path, target: Path, recipe: Recipe, calibration: Calibration
         with torch.device("meta"):
             check_tensors(BelleVL(config), checkpoint)
         _check_widths(config, recipe)
+        if recipe.rotate:
+            check_rotation(config)
         if recipe.lm_head_bits < 16 and config.tie_word_embeddings:
             reason = "and the head is the embedding (tie_word_embeddings)"
             raise QuantizeError("quantize.option", name="lm_head_bits", value=recipe.lm_head_bits, reason=reason)
+        check_possible(checkpoint, recipe)
         tokenizer = load_tokenizer(source)
-        samples = CalibrationSet(())
-        if recipe.calibrates:
-            samples = calibration_set(calibration, tokenizer, config, source, recipe)
+        samples = measured = CalibrationSet(())
+        if recipe.calibrates or recipe.budget is not None:
+            chosen = calibration_set(calibration, tokenizer, config, source, recipe)
+            samples = chosen if recipe.calibrates else samples
+            measured = measured if recipe.budget is None else measured_samples(chosen)
         settings = dataclasses.asdict(recipe) | {"eight_bits": list(recipe.eight_bits)}  # as JSON gives it back
         settings |= {"format": FORMAT, "source": fingerprint(checkpoint), "calibration": samples.fingerprint()}
-        return Task(source, target, recipe, config, samples, plan_tensors(checkpoint, recipe), settings)
+        settings["measured"] = measured.fingerprint()
+        plan = plan_tensors(checkpoint, recipe)
+        return Task(source, target, recipe, config, samples, plan, settings, measured=measured)
 
 
 def _check_widths(config: ModelConfig, recipe: Recipe) -> None:
@@ -86,6 +128,13 @@ def stream_bytes(config: ModelConfig, lengths: list[int], floats: bool) -> int:
     return streams + gated if streams + gated <= STREAM_BYTES else streams
 
 
+def disk_bytes(task: Task) -> int:
+    """Disk that a job takes while it runs."""
+    streams = stream_bytes(task.config, task.calibration.lengths, task.recipe.float_targets)
+    measurement = task.measurement(task.target)
+    return max(task.result_bytes + streams, 0 if measurement is None else measurement.stream_bytes())
+
+
 @dataclass(frozen=True)
 class Work:
     """Multiply-adds of a job's parts, for the time left and for an estimate before it starts."""
@@ -95,6 +144,7 @@ class Work:
     layers: dict[str, float]
     block: float
     head: float
+    measure: float
     total: float
 
     @classmethod
@@ -107,6 +157,9 @@ class Work:
                 inputs, outputs = shapes[layer]
                 shared = tokens * inputs**2 + inputs**3 / 6 if n == 0 else 0.0
                 # Through the layer once or twice, its error feedback, and searching its scales.
+                if not task.recipe.calibrates:
+                    layers[layer] = ROUNDING_WORK * inputs * outputs
+                    continue
                 layers[layer] = shared + 1.5 * tokens * inputs * outputs + outputs * inputs * (inputs / 2 + 400)
                 if task.recipe.float_targets:
                     # The float pass, what outputs lack, and the weights that make good for it.
@@ -119,8 +172,15 @@ class Work:
         )
         embed = count_parameters(task.config).vision * patches * pictures + tokens
         copy = copied * COPY_WORK
+        if task.rotation is not None:
+            turning = task.rotation.residual.multiplications
+            block += turning * sum(i * o for i, o in shapes.values())
+            copy += turning * 2 * task.config.vocab_size * task.config.hidden_size
         head = _head_work(task, tokens)
-        return cls(copy, embed, layers, block, head, copy + embed + task.config.num_hidden_layers * block + head)
+        measurement = task.measurement(task.target)
+        measure = 0.0 if measurement is None else measurement.total_work()
+        total = copy + embed + task.config.num_hidden_layers * block + head + measure
+        return cls(copy, embed, layers, block, head, measure, total)
 
 
 def _head_work(task: Task, tokens: float) -> float:

@@ -1,4 +1,5 @@
-"""Int4 checkpoints from and to GPTQModel, optimum and transformers: `make interop` runs this in their environment.
+"""Int4 checkpoints from and to GPTQModel, optimum, bitsandbytes and transformers: `make interop` runs this in their
+environment.
 
     python scripts/interop.py [--layers INT4]
 
@@ -6,6 +7,8 @@ Ours in theirs: an int4 folder of the embedded model, as `bellevl quantize` writ
 class for Qwen and by transformers' GPTQConfig (optimum on top of GPTQModel), both with the architecture of
 `bellevl.hf`. Every linear of the language model is then one of GPTQModel's layers. Theirs in ours: GPTQModel quantizes
 the same float model and saves it in both versions of the format; transformers saves one under the wrong version's name.
+The same both ways for NF4: what bitsandbytes packs of every layer, our folder in transformers with bitsandbytes'
+layers, and what those two quantize and save.
 
 A line compares logits of questions with and without a picture, every position, in float32 on both sides, and greedy
 answers of both programs. GPTQModel's class calibrates text alone; that does not matter for what a file means.
@@ -87,10 +90,11 @@ def main() -> int:
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(os.cpu_count() or 1, 2)))  # fewer: it does not start
     with tempfile.TemporaryDirectory() as temporary:
         table = Table(Path(temporary) / "log")
-        names = ("gptqmodel", "optimum", "transformers", "torch")
+        names = ("gptqmodel", "optimum", "bitsandbytes", "transformers", "torch")
         table.say(", ".join(f"{name} {version(name)}" for name in names))
         ours_in_theirs(table, Path(temporary))
         theirs_in_ours(table, Path(temporary))
+        nf4_both_ways(table, Path(temporary))
         if options.layers:
             table.check(f"every layer of {options.layers.name}", lambda: same_layers(options.layers))
         if table.failed:
@@ -112,6 +116,9 @@ def ours_in_theirs(table: Table, temporary: Path) -> None:
     for name, settings in forms.items():
         folder = quantized(temporary, name, settings)
         table.check(f"GPTQModel.load, {name}", lambda folder=folder: same(theirs(by_gptqmodel(folder)), ours(folder)))
+    eight = {"lm_head_bits": 8, "eight_bits": ("transformer.h.2.mlp.w1", "transformer.h.2.mlp.w2")}
+    mixed = quantized(temporary, "mixed bits", eight)
+    table.check("GPTQModel.load, head and two layers in 8 bits", lambda: same(theirs(by_gptqmodel(mixed)), ours(mixed)))
     folder = quantized(temporary, "asymmetric", {"sym": False})
     table.check("transformers + GPTQConfig, asymmetric", lambda: same(theirs(by_transformers(folder)), ours(folder)))
     table.check("GPTQModel.load, asymmetric: refuses v1 files that it did not make", lambda: refused(folder))
@@ -128,6 +135,77 @@ def theirs_in_ours(table: Table, temporary: Path) -> None:
         folder = temporary / f"saved {name}"
         label = f"transformers: loaded and saved, {name} (v2 words under the name of v1)"
         table.check(label, lambda s=source, f=folder: saved_by_transformers(s, f))
+
+
+def nf4_both_ways(table: Table, temporary: Path) -> None:
+    """What `--method nf4` writes, and what transformers writes with bitsandbytes."""
+    table.say("NF4, both ways")
+    folder = quantized(temporary, "nf4", {"method": "nf4", "search_scales": True})
+    table.check("bitsandbytes, every layer", lambda: same_nf4_layers(folder))
+    table.check(
+        "transformers + bitsandbytes, ours in theirs", lambda: same(theirs(by_bitsandbytes(folder)), ours(folder))
+    )
+    for name, double in (("", False), (", double quantization", True)):
+        target = temporary / f"theirs nf4{name}"
+        label = f"transformers + bitsandbytes, theirs in ours{name}"
+        table.check(label, lambda t=target, d=double: made_by_bitsandbytes(t, d))
+
+
+def same_nf4_layers(folder: Path) -> str:
+    """Every layer: the bytes that bitsandbytes packs of the float weights, and the weights that it decodes of ours."""
+    import torch
+    from bitsandbytes.functional import QuantState, dequantize_4bit, quantize_4bit
+
+    from bellevl.checkpoint import Checkpoint
+    from bellevl.nf4_linear import Nf4Linear
+    from bellevl.nf4_state import ABSMAX, CODES, STATE, TABLE
+
+    layers = 0
+    with Checkpoint.open(folder) as checkpoint, Checkpoint.open(FLOAT) as source:
+        for name in [n.removesuffix(f".{ABSMAX}") for n in checkpoint.names() if n.endswith(ABSMAX)]:
+            found = {part: checkpoint.read(f"{name}.{part}") for part in (CODES, ABSMAX, TABLE, STATE)}
+            weight = source.read(f"{name}.weight")
+            packed, state = quantize_4bit(weight, quant_type="nf4", blocksize=64)
+            if not torch.equal(packed, found[CODES]) or not torch.equal(state.absmax, found[ABSMAX]):
+                raise ValueError(f"{name} is packed otherwise")
+            mine = Nf4Linear(weight.shape[1], weight.shape[0], bias=False)
+            for part, tensor in found.items():
+                mine._buffers[part] = tensor
+            read = QuantState.from_dict(
+                {part: found[part].clone() for part in (ABSMAX, TABLE, STATE)}, torch.device("cpu")
+            )
+            read.dtype = torch.float32
+            if not torch.equal(dequantize_4bit(found[CODES], read), mine.dequantize()):
+                raise ValueError(f"{name} is decoded otherwise")
+            layers += 1
+    return f"{layers} layers, packed bytes and decoded weights equal bit by bit"
+
+
+def by_bitsandbytes(folder: Path, settings: Any = None) -> Any:
+    """transformers' loader with bitsandbytes' layers; `settings` quantize a float folder."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    import bellevl.hf  # noqa: F401 - registers the architecture
+
+    given = {} if settings is None else {"quantization_config": settings}
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16, device_map="cpu", **given)
+
+
+def made_by_bitsandbytes(folder: Path, double: bool) -> str:
+    """Quantizes with transformers and bitsandbytes and saves; the same folder loaded by it and by us."""
+    import shutil
+
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float16,
+        bnb_4bit_use_double_quant=double, llm_int8_skip_modules=["lm_head", "transformer.visual"],
+    )  # fmt: skip
+    by_bitsandbytes(FLOAT, settings).save_pretrained(folder)
+    shutil.copy(FLOAT / "qwen.tiktoken", folder)
+    return same(theirs(by_bitsandbytes(folder)), ours(folder))
 
 
 def made_by_gptqmodel(folder: Path, form: str, sym: bool) -> str:
@@ -265,15 +343,20 @@ def by_transformers(folder: Path) -> Any:
 
 
 def theirs(model: Any) -> Seen:
-    """A model of transformers whose linears are GPTQModel's, asked."""
+    """A model of transformers whose linears are GPTQModel's or bitsandbytes', asked."""
     import torch
+    from bitsandbytes.nn import Linear4bit
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
 
     blocks = model.transformer.h.named_modules()
     linears = [module for name, module in blocks if name.endswith(("c_attn", "c_proj", "w1", "w2"))]
-    if not linears or not all(isinstance(module, BaseQuantLinear) for module in linears):
-        raise ValueError("not all linears are GPTQModel's")
+    if not linears or not all(isinstance(module, BaseQuantLinear | Linear4bit) for module in linears):
+        raise ValueError("not all linears are theirs")
     torch.nn.Module.float(model)  # both sides compute alike: what differs then is what was read
+    for linear in linears:
+        if isinstance(linear, Linear4bit):
+            linear.compute_dtype = linear.weight.quant_state.dtype = torch.float32
+            linear.support_avx512bf16_for_cpu = False  # where a processor has it, everything would be bfloat16
     logits, answers = [], []
     with torch.inference_mode():
         for case in cases():

@@ -1,8 +1,8 @@
 """Runs quantizations in child processes that are killed, interrupted or run out of disk at a chosen moment.
 
 Started once as a program of its own: `python quantize_children.py SOURCE FOLDER`, it reads one JSON line per run
-{"target": name, "how": "no" | "kill" | "interrupt" | "disk", "at": n} and writes one per result. Each run is forked
-before torch has started a thread, so it costs a tenth of a second instead of an import of torch.
+{"target": name, "how": "no" | "kill" | "interrupt" | "disk", "at": n, "recipe": name} and writes one per result. Each
+run is forked before torch has started a thread, so it costs a tenth of a second instead of an import of torch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,6 +22,14 @@ from quantize import Recipe, quantize
 from quantize.activations import Activations
 
 RECIPE = Recipe(nsamples=6, seqlen=96, shard_bytes=200_000, lm_head_bits=8)
+
+
+#: What a run may ask for by "recipe".
+RECIPES = {
+    "default": RECIPE,
+    "nf4": Recipe(method="nf4", shard_bytes=200_000),
+    "budget": replace(RECIPE, budget=690_000),
+}
 
 
 class Fuse:
@@ -54,12 +63,12 @@ class Fuse:
         Path.replace, Activations.write = counted_replace, counted_write  # type: ignore[method-assign]
 
 
-def run(source: str, target: Path, how: str, at: int) -> dict[str, object]:
+def run(source: str, target: Path, how: str, at: int, recipe: Recipe) -> dict[str, object]:
     """One quantization; how it ended and how many ticks it had."""
     fuse = Fuse(how, at)
     fuse.install()
     try:
-        for _ in quantize(source, target, RECIPE):
+        for _ in quantize(source, target, recipe):
             fuse.tick()
     except KeyboardInterrupt:
         return {"end": "interrupted", "ticks": fuse.count}
@@ -68,14 +77,14 @@ def run(source: str, target: Path, how: str, at: int) -> dict[str, object]:
     return {"end": "done", "ticks": fuse.count}
 
 
-def fork(source: str, target: Path, how: str, at: int) -> dict[str, object]:
+def fork(source: str, target: Path, how: str, at: int, recipe: Recipe) -> dict[str, object]:
     """The same in a process of its own."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            os.write(writer, json.dumps(run(source, target, how, at)).encode())
+            os.write(writer, json.dumps(run(source, target, how, at, recipe)).encode())
         finally:
             os._exit(0)
     os.close(writer)
@@ -93,7 +102,8 @@ def main() -> None:
     list(quantize(source, folder / "undisturbed", RECIPE))  # also imports and fills what the children then share
     for line in sys.stdin:
         order = json.loads(line)
-        result = fork(source, folder / order["target"], order["how"], order["at"])
+        recipe = RECIPES[order.get("recipe", "default")]
+        result = fork(source, folder / order["target"], order["how"], order["at"], recipe)
         print(json.dumps(result), flush=True)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Answer, Bellevl
 from PIL import Image
+from tiny import write_tiny_checkpoint
 
 import quantize.pipeline
 from bellevl_cli import guard
@@ -109,15 +110,65 @@ def test_rounding_to_nearest_and_unknown_methods(bellevl: Bellevl, tiny_folder: 
     assert (shown["quantization"], shown["receipt"]["method"]) == ("gptq-int4 g128", "rtn")
 
 
+def test_nf4_is_one_option(bellevl: Bellevl, answer: Answer, tiny_folder: Path, tmp_path: Path) -> None:
+    """--method nf4 makes a folder that show names, verify passes and that answers; its estimate writes nothing."""
+    target = tmp_path / "nf4"
+    told = bellevl("quantize", tiny_folder, target, "--method", "nf4", "--dry-run")
+    assert told.returncode == 0 and not target.exists()
+    done = bellevl("quantize", tiny_folder, target, "--method", "nf4")
+    assert (done.returncode, done.stdout) == (0, b""), done.stderr.decode()
+    shown = json.loads(bellevl("show", "--model", target, "--json").stdout)
+    assert (shown["quantization"], shown["receipt"]["method"]) == ("bnb-nf4", "nf4")
+    assert "NF4" in shown["kernel"]["reason"] and shown["receipt"]["worst_error"] < 0.2
+    assert bellevl("verify", "--model", target, "--full").returncode == 0
+    result = answer("问", model=target, greedy=True)
+    assert len(result["text"]) == 24 and result["quantization"] == "bnb-nf4"
+    table = bellevl("show", "--model", target)
+    assert "torch 没有 NF4 权重的乘法" in table.stdout.decode()
+    again = bellevl("quantize", target, tmp_path / "twice", "--method", "nf4")
+    assert again.returncode == 1 and "已经量化过" in again.stderr.decode()
+    converted = bellevl("convert", "gguf", target, tmp_path / "nf4.gguf")
+    assert converted.returncode == 1 and "权重是 NF4" in converted.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "option", [("--bits", "8"), ("--group-size", "64"), ("--asym",), ("--rotate",), ("--lm-head-bits", "8")]
+)
+def test_nf4_has_one_form(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path, option: tuple[str, ...]) -> None:
+    """Settings that NF4 does not have are refused by name, in one line, before anything is written."""
+    done = bellevl("quantize", tiny_folder, tmp_path / "nf4", "--method", "nf4", *option)
+    assert done.returncode == 2 and f"{option[0]} 不能与 --method nf4 一起用" in done.stderr.decode()
+    assert not (tmp_path / "nf4").exists()
+
+
+def test_nf4_takes_settings_at_their_defaults(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path) -> None:
+    """Who spells out the defaults asks for nothing else than NF4."""
+    said = ("--method", "nf4", "--bits", "4", "--group-size", "128", "--lm-head-bits", "16", "--dry-run")
+    assert bellevl("quantize", tiny_folder, tmp_path / "nf4", *said).returncode == 0
+
+
 def test_ways_to_solve_are_options(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path) -> None:
-    """Act order is on and float targets are off unless said otherwise; the receipt tells what was taken."""
-    said = ("--no-act-order", "--float-targets")
-    for number, (given, expected) in enumerate((((), (True, False)), (said, (False, True)))):
+    """Act order is on, float targets and rotation are off unless said otherwise; the receipt tells what was taken."""
+    said = ("--no-act-order", "--float-targets", "--rotate")
+    for number, (given, expected) in enumerate((((), (True, False, False)), (said, (False, True, True)))):
         target = tmp_path / f"int4-{number}"
         done = bellevl("quantize", tiny_folder, target, "--samples", "3", "--seqlen", "64", *given)
         assert done.returncode == 0, done.stderr.decode()
         recipe = json.loads((target / "receipt.json").read_text(encoding="utf-8"))["recipe"]
-        assert (recipe["desc_act"], recipe["float_targets"]) == expected
+        assert (recipe["desc_act"], recipe["float_targets"], recipe["rotate"]) == expected
+
+
+def test_a_rotated_model_answers(bellevl: Bellevl, answer: Answer, tiny_folder: Path, tmp_path: Path) -> None:
+    """--rotate makes a folder like any other: verify passes and it answers; tied embeddings are refused in one line."""
+    target = tmp_path / "int4"
+    done = bellevl("quantize", tiny_folder, target, "--rotate", "--samples", "3", "--seqlen", "64")
+    assert done.returncode == 0, done.stderr.decode()
+    assert bellevl("verify", "--model", target, "--full").returncode == 0
+    assert len(answer("问", model=target, greedy=True)["text"]) == 24
+    tied = write_tiny_checkpoint(tmp_path / "tied", tie_word_embeddings=True)
+    refused = bellevl("quantize", tied, tmp_path / "other", "--rotate", "--dry-run")
+    assert refused.returncode == 2 and "tie_word_embeddings" in refused.stderr.decode()
+    assert len(refused.stderr.decode().strip().splitlines()) <= 3 and not (tmp_path / "other").exists()
 
 
 def test_bits_and_device_are_options(bellevl: Bellevl, answer: Answer, tiny_folder: Path, tmp_path: Path) -> None:
@@ -126,7 +177,7 @@ def test_bits_and_device_are_options(bellevl: Bellevl, answer: Answer, tiny_fold
     done = bellevl("quantize", tiny_folder, target, "--method", "rtn", "--bits", "8", "--device", "cpu")
     assert done.returncode == 0, done.stderr.decode()
     shown = json.loads(bellevl("show", "--model", target, "--json").stdout)
-    assert shown["quantization"] == "gptq-int8 g128" and "int8" in shown["kernel"]["reason"]
+    assert shown["quantization"] == "gptq-int8 g-1" and "int8" in shown["kernel"]["reason"]
     assert len(answer("问", model=target, greedy=True)["text"]) > 0
     for option, value, code in (("--bits", "3", 2), ("--device", "cuda:99", 1), ("--device", "gpu", 2)):
         refused = bellevl("quantize", tiny_folder, tmp_path / "other", option, value)

@@ -15,6 +15,7 @@ from bellevl.nano.evaluate import Line, evaluate
 from bellevl.nano.world import Mix
 from bellevl.qlinear import Int4Linear
 from quantize.pipeline import quantize
+from quantize.receipt import read_receipt
 from quantize.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -111,8 +112,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_shipped_model_is_what_the_pipeline_makes(made: Path) -> None:
-    """Quantizing the float original here changes at most 0.1 % of the shipped codes (another processor rounds a little
-    differently); everything that is not quantized is equal."""
+    """On a processor like the one that made it, quantizing the float original changes at most 0.1 % of the shipped
+    codes; on any, each layer loses what the shipped one lost, and what is not quantized is equal."""
     shipped, here = load_file(nano.folder() / "model.safetensors"), load_file(made / "model.safetensors")
     assert shipped.keys() == here.keys()
     differing = total = 0
@@ -123,7 +124,15 @@ def test_the_shipped_model_is_what_the_pipeline_makes(made: Path) -> None:
         elif not name.endswith((".scales", ".qzeros")):
             assert torch.equal(tensor, here[name]), name
     assert total > 4_000_000
-    assert differing <= 0.001 * total
+    shipped_receipt, receipt = read_receipt(nano.folder()), read_receipt(made)
+    assert shipped_receipt is not None and receipt is not None
+    machines = [r["machine"].get(key) for key in ("processor", "instructions") for r in (shipped_receipt, receipt)]
+    if machines[0] == machines[1] and machines[2] == machines[3]:
+        assert differing <= 0.001 * total
+    # Elsewhere the last digits of a sum are others; one weight that rounds the other way then moves all after it.
+    lost = zip(shipped_receipt["layers"], receipt["layers"], strict=True)
+    changes = [here["error"] / there["error"] - 1 for there, here in lost]
+    assert max(map(abs, changes)) < 0.03 and abs(sum(changes) / len(changes)) < 0.01
 
 
 def test_int4_answers_nearly_as_the_float_original(lines: dict[str, Line]) -> None:

@@ -39,10 +39,10 @@ def disturbed(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     assert child.stdin
     assert child.stdout
 
-    def run(target: str, how: str = "no", at: int = 0) -> dict[str, Any]:
+    def run(target: str, how: str = "no", at: int = 0, recipe: str = "default") -> dict[str, Any]:
         assert child.stdin
         assert child.stdout
-        child.stdin.write(json.dumps({"target": target, "how": how, "at": at}) + "\n")
+        child.stdin.write(json.dumps({"target": target, "how": how, "at": at, "recipe": recipe}) + "\n")
         child.stdin.flush()
         return json.loads(child.stdout.readline())
 
@@ -85,6 +85,17 @@ def test_killed_job_ends_byte_identical(disturbed: tuple[Path, Run], undisturbed
         # At the last moments the result may have been whole already.
         assert again["end"] in ("done", "quantize.exists"), again
         assert contents(folder / f"killed-{at}") == expected, f"killed at {at}"
+
+
+def test_killed_nf4_job_ends_byte_identical(disturbed: tuple[Path, Run]) -> None:
+    """The quick way too: killed by SIGKILL at any of its moments, it ends with the bytes of an undisturbed job."""
+    folder, run = disturbed
+    count = run("nf4", recipe="nf4")["ticks"]
+    expected = contents(folder / "nf4")
+    for at in range(1, count + 1):
+        assert run(f"nf4-{at}", "kill", at, "nf4")["end"] == "signal 9"
+        assert run(f"nf4-{at}", recipe="nf4")["end"] in ("done", "quantize.exists")
+        assert contents(folder / f"nf4-{at}") == expected, f"killed at {at}"
 
 
 def test_job_killed_twice_goes_on_from_where_it_was(

@@ -57,6 +57,16 @@ def test_bytes_of_the_published_int4_models() -> None:
     assert cache_bytes(BELLE, 1) == 819_200
 
 
+def test_bytes_of_nf4_models() -> None:
+    """A linear of NF4 takes half a byte a weight, four a block of 64, a table and some words; the rest is fp16."""
+    nf4 = QuantizationConfig(group_size=64, method="nf4")
+    linears = 40 * (5120 * 15_360 + 5120 * 5120 + 3 * 5120 * 13_696)
+    floats = 2 * (count_parameters(BELLE).total - linears)
+    words = weight_bytes(BELLE, nf4) - floats - linears // 2 - linears // 16
+    assert 200 * (64 + 70) < words < 200 * (64 + 100)
+    assert weight_bytes(BELLE, replace(nf4, double_quant=True)) < weight_bytes(BELLE, nf4)
+
+
 def test_bytes_of_an_int8_cache() -> None:
     """The 14B's token takes 416,000 bytes as int8, scales included, and one block's 20,480 while it is expanded."""
     assert cache_bytes(BELLE, 1, kv="int8") == 416_000 + 20_480
@@ -88,7 +98,7 @@ def test_parameters_of_a_real_file(golden: Path) -> None:
 
 
 def test_an_estimate_counts_weights_and_cache() -> None:
-    """The 14B in int4 with a full window needs about 19 GB (its embedding stays in the file); what is short is refused with both numbers."""
+    """The 14B in int4 with a full window needs about 19 GB; what is short is refused with both numbers."""
     memory = estimate(BELLE, QuantizationConfig(), 6656, "cpu")
     assert 18e9 < memory.need < 20e9
     with pytest.raises(OutOfMemoryError) as caught:

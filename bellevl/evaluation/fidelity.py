@@ -29,6 +29,7 @@ from ..errors import CheckpointError
 from ..image import open_picture, preprocess
 from ..layers import Rotary, ntk_alpha
 from ..model import BelleVL
+from ..nf4_linear import Nf4Linear
 from ..qlinear import Int4Linear
 from ..quantization import HEAD
 from ..text import Block
@@ -165,7 +166,7 @@ class _Streamed:
         stored = None if quantization is None else quantization.for_layer(HEAD)
         if stored is None:
             name = EMBEDDING if config.tie_word_embeddings else HEAD
-            self._head: Tensor | Int4Linear = self.checkpoint.read(f"{name}.weight")
+            self._head: Tensor | Int4Linear | Nf4Linear = self.checkpoint.read(f"{name}.weight")
         else:
             self._head = _read_words(self.checkpoint, HEAD, config.hidden_size, config.vocab_size, stored)
 
@@ -218,13 +219,18 @@ def _dense_linear(checkpoint: Checkpoint, name: str, like: nn.Linear) -> nn.Line
     return like
 
 
-def _read_words(checkpoint: Checkpoint, name: str, inputs: int, outputs: int, stored: QuantizationConfig) -> Int4Linear:
+def _read_words(
+    checkpoint: Checkpoint, name: str, inputs: int, outputs: int, stored: QuantizationConfig
+) -> Int4Linear | Nf4Linear:
     """A quantized layer as it is stored."""
     with torch.device("meta"):
-        words = Int4Linear(inputs, outputs, stored)
-    for part in ("qweight", "qzeros", "scales", "g_idx", "bias"):
-        if f"{name}.{part}" in checkpoint:
-            setattr(words, part, checkpoint.read(f"{name}.{part}"))
+        words: Int4Linear | Nf4Linear
+        if stored.method == "nf4":
+            words = Nf4Linear(inputs, outputs, f"{name}.bias" in checkpoint, stored.double_quant)
+        else:
+            words = Int4Linear(inputs, outputs, stored)
+    for part in [part for part, _ in words.named_buffers(recurse=False) if f"{name}.{part}" in checkpoint]:
+        words._buffers[part] = checkpoint.read(f"{name}.{part}")
     return words
 
 

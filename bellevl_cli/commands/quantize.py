@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import Debug, SampleSeed
+from ..options import Budget, Debug, SampleSeed
 from ..words import say
 
 
@@ -43,6 +43,8 @@ def quantize(
     float_targets: Annotated[
         bool, typer.Option("--float-targets", help=say("help.float_targets"), show_default=False)
     ] = False,
+    rotate: Annotated[bool, typer.Option("--rotate", help=say("help.rotate"), show_default=False)] = False,
+    budget: Budget = None,
     device: Annotated[
         str | None, typer.Option("--device", help=say("help.quantize_device"), metavar="NAME", show_default=False)
     ] = None,
@@ -54,6 +56,7 @@ def quantize(
     run(
         QuantizeOptions(
             source, target, calibration, bits, group_size, asym, act_order, damp, samples, seqlen, seed, method,
-            picture_weight, float_targets, lm_head_bits, device, dry_run,
+            picture_weight, float_targets, lm_head_bits, rotate, device, dry_run,
+            budget=budget,
         )
     )  # fmt: skip

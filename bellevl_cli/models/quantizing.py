@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 
 #: Stages of a job -> what they are called.
-STAGES = {"copy": "quantize.copy", "embed": "quantize.embed", "head": "quantize.head", "finish": "quantize.finish"}
+STAGES = {
+    "measure": "quantize.measure",
+    "copy": "quantize.copy",
+    "embed": "quantize.embed",
+    "head": "quantize.head",
+    "finish": "quantize.finish",
+}
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,10 @@ class QuantizeOptions:
     picture_weight: float | None = None
     float_targets: bool = False
     lm_head_bits: int | None = None
+    rotate: bool = False
     device: str | None = None
     dry_run: bool = False
+    budget: int | None = None
 
 
 def run(options: QuantizeOptions, renderer: Renderer | None = None) -> None:
@@ -58,7 +66,7 @@ def run(options: QuantizeOptions, renderer: Renderer | None = None) -> None:
     if options.target.is_file():
         raise QuantizeError("quantize.file", folder=options.target)
     recipe = recipe_of(options)
-    size = readable_bytes(weight_bytes(config, recipe.quantization()))
+    size = readable_bytes(recipe.budget or weight_bytes(config, recipe.quantization()))
     renderer.say(
         "quantize.start", source=_name(options.source), target=_name(options.target),
         blocks=config.num_hidden_layers, size=size,
@@ -89,7 +97,11 @@ def _tell_estimate(options: QuantizeOptions, recipe: Recipe, renderer: Renderer)
     time_left = readable_time(found.seconds)
     sizes = {name: readable_bytes(getattr(found, f"{name}_bytes")) for name in ("memory", "disk", "result", "free")}
     facts = {"samples": found.samples, "tokens": found.tokens, "pictures": found.pictures, "time": time_left, **sizes}
-    for message in ("quantize.dry_calibration", "quantize.dry_time", "quantize.dry_memory", "quantize.dry_disk"):
+    lines = ["quantize.dry_calibration", "quantize.dry_time", "quantize.dry_memory", "quantize.dry_disk"]
+    if recipe.budget is not None:
+        lines.insert(2, "quantize.dry_budget")
+        facts["measuring"] = readable_time(found.measure_seconds)
+    for message in lines:
         renderer.line(say(message, **facts))
     if found.disk_bytes > found.free_bytes:
         renderer.line(say("quantize.dry_full", need=readable_bytes(found.disk_bytes - found.free_bytes)))
@@ -109,11 +121,19 @@ def recipe_of(options: QuantizeOptions) -> Recipe:
         "picture_weight": options.picture_weight,
         "method": options.method,
         "lm_head_bits": options.lm_head_bits,
+        "budget": options.budget,
     }
     known = {name: value for name, value in given.items() if value is not None}
+    if known.get("bits") == 8 and not options.asym:
+        known.setdefault("group_size", -1)  # costs nothing in 8 bits, and torch has a product for it
     if known.get("method") == "rtn":
         known["search_scales"] = False  # what is meant by round-to-nearest: the range of the weights, no search
-    switches = {"sym": not options.asym, "desc_act": options.act_order, "float_targets": options.float_targets}
+    switches = {
+        "sym": not options.asym,
+        "desc_act": options.act_order,
+        "float_targets": options.float_targets,
+        "rotate": options.rotate,
+    }
     return Recipe(**switches, **known)  # type: ignore[arg-type]
 
 
@@ -129,7 +149,10 @@ class ProgressDrawer:
         self.elapsed = progress.elapsed
         left = "…" if progress.remaining is None else readable_time(progress.remaining)
         percent = f"{100 * progress.fraction:.0f}%"
-        if progress.stage != "block" or progress.block is None:
+        if progress.units:
+            eight = sum(unit.bits == 8 for unit in progress.units)
+            self.renderer.say("quantize.spent", eight=eight, units=len(progress.units))
+        elif progress.stage != "block" or progress.block is None:
             self.renderer.stage(say("quantize.stage", stage=say(STAGES[progress.stage]), done=percent, left=left))
         elif progress.report is not None:
             self._worst = max(self._worst, progress.report.error)

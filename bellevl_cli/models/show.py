@@ -8,7 +8,7 @@ from typing import Any
 
 from bellevl.config import QuantizationConfig, is_file, read_json
 from bellevl.errors import CheckpointError
-from bellevl.sizes import block_linears, cache_bytes, count_parameters, mapped_bytes, weight_bytes
+from bellevl.sizes import average_bits, block_linears, cache_bytes, count_parameters, mapped_bytes, weight_bytes
 
 from .. import guard
 from ..options import ModelOptions
@@ -58,6 +58,7 @@ def model_record(chosen: Plan) -> dict[str, Any]:
             "vision": parameters.vision,
         },
         "quantization": chosen.quantization_name,
+        "average_bits": None if chosen.quantization is None else average_bits(config, chosen.quantization),
         "dtype": config.torch_dtype,
         "disk_bytes": sum(files.values()),
         "weight_bytes": weight_bytes(config, chosen.quantization),
@@ -111,13 +112,17 @@ def _kernel(chosen: Plan) -> dict[str, str] | None:
 
         from bellevl.checkpoint import default_dtype
         from bellevl.kernels import choose
+        from bellevl.nf4_linear import choose as choose_nf4
 
         device = torch.device(chosen.device or best_device())
         stored = chosen.quantization or QuantizationConfig()
         inputs, outputs = max(block_linears(chosen.config).values(), key=lambda sizes: sizes[0] * sizes[1])
         group = inputs if stored.group_size == -1 else stored.group_size
         dtype = default_dtype(chosen.config, device)
-        choice = choose(device, dtype, inputs, outputs, group, stored.bits)
+        if stored.method == "nf4":
+            choice = choose_nf4(device, dtype, inputs, outputs)
+        else:
+            choice = choose(device, dtype, inputs, outputs, group, stored.bits)
     except (ImportError, OSError, RuntimeError):
         return None
     return {"device": str(device), "product": choice.product, "reason": choice.reason}
@@ -158,10 +163,7 @@ def _rows(chosen: Plan, record: dict[str, Any]) -> list[tuple[str, str]]:
         (say("show.architecture"), record["architecture"]),
         (say("show.sizes"), sizes),
         (say("show.parameters"), say("show.parameters_text", **counts)),
-        (
-            say("show.quantization"),
-            chosen.quantization_name or say("show.float", dtype=clean_line(config.torch_dtype or "?")),
-        ),
+        (say("show.quantization"), _quantization(chosen, record)),
         (say("show.disk"), readable_bytes(record["disk_bytes"])),
         (say("show.memory"), memory),
         (say("show.window"), window),
@@ -169,6 +171,15 @@ def _rows(chosen: Plan, record: dict[str, Any]) -> list[tuple[str, str]]:
         *_more_rows(record),
         *_file_rows(record["files"]),
     ]
+
+
+def _quantization(chosen: Plan, record: dict[str, Any]) -> str:
+    """How the weights are stored; with layers of several kinds also the average of their bits."""
+    if chosen.quantization is None:
+        return say("show.float", dtype=clean_line(chosen.config.torch_dtype or "?"))
+    if not chosen.quantization.rules:
+        return chosen.quantization_name or ""
+    return say("show.average", name=chosen.quantization_name, bits=f"{record['average_bits']:.2f}")
 
 
 def _more_rows(record: dict[str, Any]) -> list[tuple[str, str]]:

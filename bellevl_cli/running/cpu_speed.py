@@ -15,7 +15,9 @@ from torch import Tensor
 
 from bellevl.config import ModelConfig, QuantizationConfig
 from bellevl.kernels import Int4Weight, build, choose
+from bellevl.nf4_linear import Nf4Linear
 from bellevl.qlinear import Int4Linear
+from bellevl.quantization import HEAD
 from bellevl.sizes import block_linears
 
 #: A layer is timed so often, and the best time counts: other programs only ever make it slower.
@@ -29,10 +31,12 @@ def tokens_a_second(config: ModelConfig, quantization: QuantizationConfig | None
     head = config.vocab_size * config.hidden_size
     dense = _rate(_dense(inputs, outputs), inputs, outputs)
     packed = dense if quantization is None else _rate(_int4(inputs, outputs, quantization), inputs, outputs)
-    return 1 / (per_token / packed + head / dense)
+    stored = None if quantization is None else quantization.for_layer(HEAD)
+    product = dense if stored is None else _rate(_int4(inputs, outputs, stored), inputs, outputs)
+    return 1 / (per_token / packed + head / product)
 
 
-def slowdown(layer: Int4Linear) -> float:
+def slowdown(layer: Int4Linear | Nf4Linear) -> float:
     """How many times as long a layer takes for one token as one of the same size with weights of 16 bits does, where
     it is."""
     x = torch.zeros((1, layer.in_features), dtype=layer._like.dtype, device=layer._like.device)
@@ -53,11 +57,15 @@ def _dense(inputs: int, outputs: int) -> Callable[[Tensor], Tensor]:
 
 def _int4(inputs: int, outputs: int, quantization: QuantizationConfig) -> Callable[[Tensor], Tensor]:
     """The product that a layer of this size gets, with weights of no meaning."""
+    if quantization.method == "nf4":
+        zeros = Nf4Linear.from_weight(torch.zeros((outputs, inputs)))
+        zeros.prepare(torch.bfloat16)
+        return zeros
     group = inputs if quantization.group_size == -1 else quantization.group_size
     groups = max(inputs // group, 1)
     weight = Int4Weight(
         torch.zeros((inputs * quantization.bits // 32, outputs), dtype=torch.int32),
-        torch.full((groups, outputs), 8, dtype=torch.uint8),
+        torch.full((groups, outputs), 2 ** (quantization.bits - 1), dtype=torch.uint8),
         torch.ones((groups, outputs), dtype=torch.float16),
         bits=quantization.bits,
     )

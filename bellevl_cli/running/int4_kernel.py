@@ -9,6 +9,7 @@ import torch
 
 from bellevl.kernels import Choice, choose, probe
 from bellevl.model import BelleVL
+from bellevl.nf4_linear import Nf4Linear
 from bellevl.qlinear import Int4Linear
 
 from ..words import reason, say
@@ -59,9 +60,9 @@ def slow_kernel_line(model: BelleVL) -> str | None:
     return say("kernel.slow", product=layer.choice.product, times=f"{times:.0f}", reason=reason(layer.choice.reason))
 
 
-def _layer(model: BelleVL) -> Int4Linear | None:
+def _layer(model: BelleVL) -> Int4Linear | Nf4Linear | None:
     """An int4 layer that stands for all of them: the smallest, which costs least to try."""
-    layers = [module for module in model.modules() if isinstance(module, Int4Linear)]
+    layers = [module for module in model.modules() if isinstance(module, Int4Linear | Nf4Linear)]
     return min(layers, key=lambda layer: layer.in_features * layer.out_features, default=None)
 
 

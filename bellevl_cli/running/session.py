@@ -187,7 +187,9 @@ def last_piece(pieces: Iterator[Piece], show: Callable[[str], object]) -> Piece:
 
 
 def quantization_name(quantization: QuantizationConfig) -> str:
-    """As in "gptq-int4 g128 asym act-order head-int8"."""
+    """As in "gptq-int4 g128 asym act-order head-int8", or "bnb-nf4"."""
+    if quantization.method == "nf4":
+        return "bnb-nf4 double-quant" if quantization.double_quant else "bnb-nf4"
     words = [f"gptq-int{quantization.bits}", f"g{quantization.group_size}"]
     words += [] if quantization.sym else ["asym"]
     words += ["act-order"] if quantization.desc_act else []

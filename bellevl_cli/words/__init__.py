@@ -39,7 +39,9 @@ VARIABLES = ("BELLEVL_LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 #: Settings whose option is called otherwise or that a person knows by their option.
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("max_tokens", "temperature", "top_p", "seed")}
 OPTIONS |= {"group_size": "--group-size", "damp_percent": "--damp", "nsamples": "--samples", "seqlen": "--seqlen"}
-OPTIONS |= {"picture_weight": "--picture-weight", "method": "--method"}
+OPTIONS |= {"budget": "--budget", "picture_weight": "--picture-weight", "method": "--method"}
+OPTIONS |= {"bits": "--bits", "sym": "--asym", "float_targets": "--float-targets", "rotate": "--rotate"}
+OPTIONS |= {"lm_head_bits": "--lm-head-bits"}
 
 #: Every room's messages. An id stands in one of them only.
 ROOMS = (
@@ -103,7 +105,7 @@ def _facts(error: BellevlError) -> dict[str, str]:
     """The error's facts as they can be shown: names readable, settings as the option that was typed, phrases in Chinese
     where the table has them."""
     facts = {name: typed_text(str(fact)) for name, fact in error.facts.items()}
-    if error.message in ("prompt.setting", "quantize.option"):
+    if error.message in ("prompt.setting", "quantize.option", "quantize.nf4"):
         facts["name"] = OPTIONS.get(facts["name"], facts["name"])
     if "reason" in facts:
         facts["reason"] = reason(facts["reason"])

@@ -19,6 +19,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "show.quantization": ("量化", "quantization"),
     "show.float": ("无 ({dtype})", "none ({dtype})"),
+    "show.average": ("{name}，平均 {bits} 位", "{name}, {bits} bits on average"),
     "show.disk": ("磁盘", "on disk"),
     "show.memory": ("内存", "memory"),
     "show.memory_text": (

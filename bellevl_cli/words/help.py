@@ -38,7 +38,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "help.target": ("新目录", "new folder"),
     "help.quantize_device": ("在哪里计算: cpu cuda cuda:1 [cpu]", "where to compute: cpu cuda cuda:1 [cpu]"),
     "help.bits": ("每个权重的位数: 4 8 [4]", "bits of a weight: 4 8 [4]"),
-    "help.group_size": ("分组大小: 32 64 128，-1 不分组 [128]", "inputs in a group: 32 64 128, -1 for all [128]"),
+    "help.group_size": (
+        "分组大小: 32 64 128，-1 不分组 (8 位 -1) [128]",
+        "inputs in a group: 32 64 128, -1 for all (8 bits: -1) [128]",
+    ),
     "help.asym": ("非对称量化 (默认对称)", "asymmetric (symmetric is the default)"),
     "help.act_order": ("按激活大小排序，静态分组 [开]", "act order with static groups [on]"),
     "help.damp": ("Hessian 阻尼，0 到 1 [0.01]", "damping of the Hessian, 0 to 1 [0.01]"),
