@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from quantize.receipt import processor
+from quantize.record.receipt import processor
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -70,8 +70,8 @@ class Bench:
         from bellevl.tokenizer import load_tokenizer
         from quantize import Recipe
         from quantize.calibration import calibration_set, held_out_set
-        from quantize.layout import is_packed, plan_tensors
-        from quantize.spending import bounds
+        from quantize.spending.bits_of_units import bounds
+        from quantize.storage.layout import is_packed, plan_tensors
 
         self.source = options.source
         self.recipe = Recipe(nsamples=options.calibration, seed=options.seed)
@@ -88,7 +88,7 @@ class Bench:
 
     def rank_tokens(self, folder: Path) -> Iterator[dict[str, Any]]:
         """Rank correlation of units' divergences with those on most tokens, and the seconds they take."""
-        from quantize import sensitivity
+        from quantize.spending import sensitivity
 
         found = {}
         for tokens in TOKENS:
@@ -127,7 +127,7 @@ class Bench:
 
     def fill(self, order: list[tuple[str, ...]], budget: int) -> tuple[str, ...]:
         """Layers of the units that fit, taken in this order."""
-        from quantize.spending import sizes_of
+        from quantize.spending.bits_of_units import sizes_of
 
         sizes, taken = sizes_of(self.checkpoint, self.recipe), ()
         for unit in order:
@@ -146,7 +146,7 @@ class Bench:
         """Quantizes, compares with the float model, and forgets the result."""
         from bellevl.evaluation.fidelity import fidelity
         from quantize import quantize
-        from quantize.receipt import read_receipt
+        from quantize.record.receipt import read_receipt
 
         target = folder / "result"
         for _ in quantize(self.source, target, recipe):

@@ -148,8 +148,8 @@ def quantize_with_peer(options: argparse.Namespace, bits: int, group_size: int, 
     from gptqmodel.quantization.gptq import GPTQ
 
     from quantize import Recipe, block_stream, quantize
-    from quantize.gptq import QuantizedWeight
-    from quantize.hessian import relative_error
+    from quantize.solver.gptq import QuantizedWeight
+    from quantize.solver.hessian import relative_error
 
     # Its own default order of inputs within groups; with a single group it has act order instead.
     single = group_size == -1

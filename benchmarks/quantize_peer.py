@@ -126,9 +126,9 @@ def solve_ours(weights: list[Any], x: Any) -> list[Any]:
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from quantize.gptq import quantize_weights
-    from quantize.hessian import HessianSum
     from quantize.recipe import Recipe
+    from quantize.solver.gptq import quantize_weights
+    from quantize.solver.hessian import HessianSum
 
     total = HessianSum(x.shape[1])
     with torch.inference_mode():

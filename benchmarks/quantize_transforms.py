@@ -49,10 +49,11 @@ from bellevl.checkpoint import load_model  # noqa: E402
 from bellevl.config import ModelConfig, read_config  # noqa: E402
 from bellevl.evaluation.fidelity import Conversation, fidelity  # noqa: E402
 from bellevl.tokenizer import load_tokenizer  # noqa: E402
-from quantize import Recipe, block_stream, gptq, quantize  # noqa: E402
+from quantize import Recipe, block_stream, quantize  # noqa: E402
 from quantize.block_stream import read_block  # noqa: E402
 from quantize.calibration import calibration_set, held_out_set  # noqa: E402
-from quantize.layout import block_prefix  # noqa: E402
+from quantize.solver import gptq  # noqa: E402
+from quantize.storage.layout import block_prefix  # noqa: E402
 from quantize.transform import Rotation  # noqa: E402
 
 NAME = "quantize_transforms"

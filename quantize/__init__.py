@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .calibration import Example as Example
-    from .gptq import QuantizedWeight as QuantizedWeight
-    from .gptq import quantize_weight as quantize_weight
     from .job import LayerReport as LayerReport
     from .pipeline import quantize as quantize
     from .progress import Progress as Progress
     from .recipe import Recipe as Recipe
+    from .solver.gptq import QuantizedWeight as QuantizedWeight
+    from .solver.gptq import quantize_weight as quantize_weight
 
 #: public name -> the module that defines it
 _HOMES = {
     "Example": "calibration",
     "LayerReport": "job",
     "Progress": "progress",
-    "QuantizedWeight": "gptq",
+    "QuantizedWeight": "solver.gptq",
     "Recipe": "recipe",
     "quantize": "pipeline",
-    "quantize_weight": "gptq",
+    "quantize_weight": "solver.gptq",
 }
 
 __all__ = list(_HOMES)

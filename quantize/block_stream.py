@@ -32,15 +32,15 @@ from bellevl.layers import Rotary, ntk_alpha
 from bellevl.model import BelleVL
 from bellevl.text import Block
 
-from .activations import CPU, Activations
-from .drift import Drift
-from .gptq import QuantizedWeight, quantize_weights, round_weight
-from .hessian import HessianSum
-from .layout import STAGES, block_prefix
 from .meter import Stopwatch
-from .nf4_layer import Nf4Layer, round_nf4
 from .recipe import Recipe
-from .source import read_tensor
+from .solver.drift import Drift
+from .solver.gptq import QuantizedWeight, quantize_weights, round_weight
+from .solver.hessian import HessianSum
+from .solver.nf4_layer import Nf4Layer, round_nf4
+from .storage.activations import CPU, Activations
+from .storage.layout import STAGES, block_prefix
+from .storage.source import read_tensor
 from .transform import Rotation
 
 #: Outputs of a stored layer that become float32 at a time.

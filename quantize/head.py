@@ -13,12 +13,12 @@ from bellevl.layers import RMSNorm
 from bellevl.quantization import HEAD
 
 from .block_stream import TOKENS, QuantizedLayer, Streams
-from .drift import Drift
-from .gptq import quantize_weights, round_weight
-from .hessian import HessianSum
 from .meter import Stopwatch
 from .recipe import Recipe
-from .source import read_tensor
+from .solver.drift import Drift
+from .solver.gptq import quantize_weights, round_weight
+from .solver.hessian import HessianSum
+from .storage.source import read_tensor
 from .transform import Rotation
 
 

@@ -21,8 +21,8 @@ from typing import Any
 from bellevl.checkpoint import Checkpoint
 from bellevl.errors import QuantizeError
 
-from .disk import human_bytes, write_json, writing
-from .shards import INDEX, SINGLE
+from .storage.disk import human_bytes, write_json, writing
+from .storage.shards import INDEX, SINGLE
 
 try:
     import fcntl

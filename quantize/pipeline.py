@@ -27,21 +27,21 @@ from bellevl.errors import CheckpointError, QuantizeError
 from bellevl.quantization import HEAD
 from bellevl.text import Block
 
-from .activations import Activations
 from .block_stream import BlockReader, QuantizedLayer, RotaryTables, Streams, quantize_block, round_block
 from .calibration import CalibrationSource
-from .folder import write_small_files
 from .head import quantize_head
 from .job import BlockReport, Job, LayerReport
-from .layout import block_prefix, is_packed, packed_tensors
 from .meter import MemoryWatch, Stopwatch, device_peak
 from .prefix import embed_samples
 from .progress import Clock, Progress
-from .receipt import hash_files, make_receipt, write_receipt
 from .recipe import Recipe
-from .sensitivity import Sensitivity
-from .shards import ShardWriter
-from .source import read_tensor
+from .record.receipt import hash_files, make_receipt, write_receipt
+from .spending.sensitivity import Sensitivity
+from .storage.activations import Activations
+from .storage.folder import write_small_files
+from .storage.layout import block_prefix, is_packed, packed_tensors
+from .storage.shards import ShardWriter
+from .storage.source import read_tensor
 from .task import COPY_WORK, Task, Work, disk_bytes, prepare, spend_budget, stream_bytes
 
 #: Elements of a tensor that are copied at a time.

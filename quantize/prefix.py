@@ -16,8 +16,8 @@ from bellevl.errors import CheckpointError, QuantizeError
 from bellevl.model import BelleVL
 from bellevl.sizes import count_parameters
 
-from .activations import Activations
 from .calibration import CalibrationSet
+from .storage.activations import Activations
 from .transform import Rotation
 
 #: Up to this many bytes the embedding and the vision encoder compute in float32.

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from .job import BlockReport, LayerReport
-from .spending import UnitReport
+from .spending.bits_of_units import UnitReport
 
 
 @dataclass(frozen=True)

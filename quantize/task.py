@@ -19,13 +19,13 @@ from bellevl.model import BelleVL
 from bellevl.sizes import block_linears, count_parameters
 from bellevl.tokenizer import load_tokenizer
 
-from .activations import CPU, Activations
 from .calibration import CalibrationSet, CalibrationSource, calibration_set
 from .job import FORMAT, STREAM_BYTES, check_target, fingerprint
-from .layout import STAGES, TensorPlan, is_packed, plan_tensors
 from .recipe import Recipe
-from .sensitivity import Sensitivity, measured_samples
-from .spending import UnitReport, check_possible, plan_bytes, report_units, spend
+from .spending.bits_of_units import UnitReport, check_possible, plan_bytes, report_units, spend
+from .spending.sensitivity import Sensitivity, measured_samples
+from .storage.activations import CPU, Activations
+from .storage.layout import STAGES, TensorPlan, is_packed, plan_tensors
 from .transform import Rotation, check_rotation
 
 #: What a byte of copying costs, in multiply-adds, for the estimate of the time left.

@@ -24,7 +24,7 @@ from bellevl.errors import QuantizeError
 from bellevl.layers import RMSNorm
 from bellevl.text import Block
 
-from .layout import STAGES
+from .storage.layout import STAGES
 
 #: Rows that become float32 at a time.
 ROWS = 512

@@ -30,7 +30,7 @@ from bellevl.checkpoint import Checkpoint
 from bellevl.generate import generate
 from bellevl.prompt import Conversation, Turn, build_prompt
 from bellevl.sampling import Sampling
-from quantize import gguf_file
+from quantize.storage import gguf_file
 
 ROOT = Path(__file__).parents[1]
 QUESTIONS = ("你好", "What is in the picture?", "猫和狗有什么不同？请说说它们的颜色。", "一共有几个东西？")

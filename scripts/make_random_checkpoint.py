@@ -37,9 +37,9 @@ sys.path.insert(0, str(ROOT))
 
 from bellevl.config import parse_config  # noqa: E402
 from bellevl.model import BelleVL  # noqa: E402
-from quantize.disk import bytes_of, write_json, write_whole  # noqa: E402
-from quantize.layout import TensorPlan, natural_key  # noqa: E402
-from quantize.shards import INDEX, SINGLE, ShardPlan, plan_shards  # noqa: E402
+from quantize.storage.disk import bytes_of, write_json, write_whole  # noqa: E402
+from quantize.storage.layout import TensorPlan, natural_key  # noqa: E402
+from quantize.storage.shards import INDEX, SINGLE, ShardPlan, plan_shards  # noqa: E402
 
 #: Numbers of the pool: prime, so that no tensor's rows come back at the same place.
 POOL = 67_108_859

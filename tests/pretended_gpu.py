@@ -19,11 +19,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bellevl.config import read_config
 from bellevl.text import Block
-from quantize import block_stream, hessian
+from quantize import block_stream
 from quantize.block_stream import RotaryTables, StoredLinear, Streams, quantize_block, round_block
-from quantize.layout import packed_tensors
 from quantize.meter import Stopwatch
 from quantize.recipe import Recipe
+from quantize.solver import hessian
+from quantize.storage.layout import packed_tensors
 
 RECIPES = {
     "default": Recipe(group_size=32),

@@ -19,7 +19,7 @@ import torch
 
 from bellevl.errors import BellevlError
 from quantize import Recipe, quantize
-from quantize.activations import Activations
+from quantize.storage.activations import Activations
 
 RECIPE = Recipe(nsamples=6, seqlen=96, shard_bytes=200_000, lm_head_bits=8)
 

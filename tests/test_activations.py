@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from quantize import activations
-from quantize.activations import Activations
+from quantize.storage import activations
+from quantize.storage.activations import Activations
 
 
 @pytest.mark.parametrize(("limit", "dtype"), [(1 << 30, torch.float32), (100, torch.bfloat16)])

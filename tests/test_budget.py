@@ -8,7 +8,7 @@ import random
 import pytest
 
 from bellevl.errors import QuantizeError
-from quantize.budget import Unit, check_budget, choose, readable_size
+from quantize.spending.choice import Unit, check_budget, choose, readable_size
 
 BASE = 1000
 

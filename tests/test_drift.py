@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from bellevl.config import read_config
-from quantize import Recipe, hessian, quantize
-from quantize.activations import Activations
+from quantize import Recipe, quantize
 from quantize.block_stream import RotaryTables, Streams, quantize_block, read_block
-from quantize.drift import Drift
-from quantize.estimate import estimate
-from quantize.gptq import QuantizedWeight, quantize_weights
-from quantize.hessian import HessianSum
 from quantize.meter import Stopwatch
+from quantize.record.estimate import estimate
+from quantize.solver import hessian
+from quantize.solver.drift import Drift
+from quantize.solver.gptq import QuantizedWeight, quantize_weights
+from quantize.solver.hessian import HessianSum
+from quantize.storage.activations import Activations
 from quantize.task import Work, prepare
 
 RECIPE = Recipe(nsamples=6, seqlen=96, float_targets=True)

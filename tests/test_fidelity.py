@@ -22,7 +22,7 @@ from bellevl.prompt import Conversation as Dialogue
 from bellevl.prompt import Turn, build_prompt
 from quantize import Recipe, quantize
 from quantize.calibration import CalibrationSet, calibration_set, held_out_set
-from quantize.receipt import read_receipt
+from quantize.record.receipt import read_receipt
 
 
 @pytest.fixture(scope="module")

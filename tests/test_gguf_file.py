@@ -12,7 +12,7 @@ from bellevl.checkpoint import Checkpoint
 from bellevl.errors import QuantizeError
 from bellevl.evaluation.fidelity import dense_block
 from quantize import Recipe, quantize
-from quantize.gguf_file import merges, write_gguf
+from quantize.storage.gguf_file import merges, write_gguf
 
 gguf = pytest.importorskip("gguf")
 
@@ -99,6 +99,6 @@ def test_what_cannot_be_exact_is_refused(tiny_folder: Path, tmp_path: Path) -> N
 
 def test_pieces_make_no_difference(int4: Path, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However few outputs are made at a time, the file is the same."""
-    monkeypatch.setattr("quantize.gguf_file.PIECE", 48)
+    monkeypatch.setattr("quantize.storage.gguf_file.PIECE", 48)
     write_gguf(int4, int4.parent / "pieces.gguf")
     assert (int4.parent / "pieces.gguf").read_bytes() == written.read_bytes()

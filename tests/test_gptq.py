@@ -15,11 +15,11 @@ from torch import Tensor
 
 from bellevl import packing
 from bellevl.errors import QuantizeError
-from quantize import grid as grids
-from quantize import hessian
-from quantize.gptq import QuantizedWeight, quantize_weight, quantize_weights
-from quantize.hessian import HessianSum
 from quantize.recipe import Recipe
+from quantize.solver import grid as grids
+from quantize.solver import hessian
+from quantize.solver.gptq import QuantizedWeight, quantize_weight, quantize_weights
+from quantize.solver.hessian import HessianSum
 
 SETTINGS = {
     "sym": Recipe(desc_act=False),
@@ -139,7 +139,7 @@ def test_outputs_are_solved_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """In how many parts the outputs are solved makes no difference but for rounding ties."""
     W, H = random_problem(128, 1200)
     whole = quantize_weight(W, H, Recipe(group_size=32, desc_act=True))
-    monkeypatch.setattr("quantize.gptq.OUTPUTS", 300)
+    monkeypatch.setattr("quantize.solver.gptq.OUTPUTS", 300)
     parts = quantize_weight(W, H, Recipe(group_size=32, desc_act=True))
     assert (whole.codes != parts.codes).float().mean() < 0.001
     assert torch.equal(whole.g_idx, parts.g_idx)

@@ -45,6 +45,13 @@ ROOMS: dict[str, set[str]] = {
     "generate": {"model", "cache", "sampling", "choosing", "prompt", "tokenizer", "layers"},
     "chat": {"generate", "model", "sampling", "prompt", "tokenizer", "image", "cache"},
 }
+#: room of the pipeline -> rooms and modules of `quantize` that it does not import, not even later.
+PIPELINE = {
+    "solver": {"storage", "spending", "record", "task", "job", "pipeline", "block_stream", "calibration"},
+    "storage": {"spending", "record", "task", "job", "pipeline", "block_stream", "calibration"},
+    "spending": {"record", "task", "job", "pipeline"},
+    "record": {"pipeline"},
+}
 OPEN = {"errors", "config", "fields", "quantization"}
 
 #: Importing these takes long; `bellevl --help` and a missing picture do without them.
@@ -122,6 +129,14 @@ def test_rooms_of_the_model_keep_their_doors(name: str) -> None:
     path = ROOT / "bellevl" / f"{name}.py"
     inside = {i.split(".")[1] for i in imports(path, typing_too=True) if i.startswith("bellevl.")}
     assert inside - {name} <= ROOMS[name] | (OPEN if name not in OPEN else set())
+
+
+@pytest.mark.parametrize("room", sorted(PIPELINE))
+def test_rooms_of_the_pipeline_keep_their_doors(room: str) -> None:
+    """Solving knows no file, files know no job, spending knows no pipeline, and the pipeline writes the record."""
+    for path in sorted((ROOT / "quantize" / room).glob("*.py")):
+        inside = {i.split(".")[1] for i in imports(path) if i.startswith("quantize.")}
+        assert not inside & PIPELINE[room], path
 
 
 def test_every_public_name_is_there() -> None:

@@ -10,8 +10,8 @@ import torch
 
 from quantize import meter
 from quantize.meter import MemoryWatch, Stopwatch
-from quantize.parallel import run_parallel
-from quantize.plot import ticks
+from quantize.record.plot import ticks
+from quantize.solver.parallel import run_parallel
 
 
 def test_seconds_are_added_up_by_part() -> None:

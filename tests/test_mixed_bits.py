@@ -28,8 +28,8 @@ from bellevl.qlinear import Int4Linear
 from bellevl.quantization import QuantizationConfig, parse_quantization
 from bellevl.sizes import mapped_bytes, weight_bytes
 from quantize import Recipe, quantize
-from quantize.gguf_file import write_gguf
-from quantize.receipt import headline, read_receipt
+from quantize.record.receipt import headline, read_receipt
+from quantize.storage.gguf_file import write_gguf
 
 NAME = "transformer.h.1.mlp.w1"
 RECIPE = Recipe(nsamples=6, seqlen=96, lm_head_bits=8, eight_bits=(NAME,))

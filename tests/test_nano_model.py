@@ -15,8 +15,8 @@ from bellevl.nano.evaluate import Line, evaluate
 from bellevl.nano.world import Mix
 from bellevl.qlinear import Int4Linear
 from quantize.pipeline import quantize
-from quantize.receipt import read_receipt
 from quantize.recipe import Recipe
+from quantize.record.receipt import read_receipt
 
 ROOT = Path(__file__).parents[1]
 FLOAT = ROOT / "models" / "nano"

@@ -16,10 +16,10 @@ from bellevl.config import read_config
 from bellevl.errors import QuantizeError
 from bellevl.sizes import average_bits
 from quantize import Progress, Recipe, quantize
-from quantize.estimate import estimate
 from quantize.job import Job
-from quantize.receipt import read_receipt
-from quantize.spending import bounds, priced_units
+from quantize.record.estimate import estimate
+from quantize.record.receipt import read_receipt
+from quantize.spending.bits_of_units import bounds, priced_units
 
 RECIPE = Recipe(nsamples=6, seqlen=96)
 

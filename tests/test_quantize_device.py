@@ -16,7 +16,7 @@ import torch
 import bellevl
 from bellevl.errors import DeviceError, QuantizeError
 from quantize import Recipe, quantize
-from quantize.receipt import read_receipt
+from quantize.record.receipt import read_receipt
 
 PRETENDED = Path(__file__).with_name("pretended_gpu.py")
 

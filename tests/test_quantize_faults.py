@@ -14,9 +14,10 @@ from torch import Tensor
 
 from bellevl import load_model
 from bellevl.errors import CheckpointError, QuantizeError
-from quantize import Progress, Recipe, hessian, quantize
+from quantize import Progress, Recipe, quantize
 from quantize.block_stream import BlockReader
-from quantize.receipt import headline, read_receipt
+from quantize.record.receipt import headline, read_receipt
+from quantize.solver import hessian
 
 RECIPE = Recipe(nsamples=4, seqlen=64)
 
@@ -189,7 +190,7 @@ def test_report_opens_without_a_network(undisturbed: Path) -> None:
     """The page is one file: drawings are in it and nothing is fetched; names in it are harmless text."""
     from html.parser import HTMLParser
 
-    from quantize.report import report_page
+    from quantize.record.report import report_page
 
     page = (undisturbed / "report.html").read_text(encoding="utf-8")
     tags: list[tuple[str, dict[str, str | None]]] = []

@@ -23,7 +23,7 @@ from bellevl.nf4_state import ABSMAX, NESTED_ABSMAX, NESTED_TABLE, STATE, TABLE
 from bellevl.quantization import HEAD, nf4_settings
 from bellevl.sizes import weight_bytes
 from quantize import Recipe, quantize
-from quantize.receipt import headline, read_receipt
+from quantize.record.receipt import headline, read_receipt
 
 LAYERS = ("attn.c_attn", "attn.c_proj", "mlp.w1", "mlp.w2", "mlp.c_proj")
 LAYER = "transformer.h.0.mlp.c_proj"

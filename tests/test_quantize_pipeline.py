@@ -23,11 +23,11 @@ from bellevl.errors import BellevlError, CheckpointError, QuantizeError
 from bellevl.qlinear import Int4Linear
 from bellevl.sizes import block_linears
 from quantize import Progress, Recipe, quantize
-from quantize.activations import Activations
 from quantize.block_stream import RotaryTables, Streams, quantize_block, read_block
-from quantize.layout import is_packed
 from quantize.meter import Stopwatch
-from quantize.receipt import read_receipt
+from quantize.record.receipt import read_receipt
+from quantize.storage.activations import Activations
+from quantize.storage.layout import is_packed
 
 RECIPE = Recipe(nsamples=6, seqlen=96)
 IDS = torch.tensor([[260, 7, 99, 300, 41, 5, 290, 280, 17, 3, 301, 302]])
@@ -146,7 +146,7 @@ def test_gptq_keeps_the_blocks_output(golden: Path, tmp_path: Path) -> None:
                 stream.write(range(n, n + 1), x)
             with pytest.MonkeyPatch.context() as patch:
                 if spoil:
-                    patch.setattr("quantize.hessian.HessianSum.finish", lambda self: torch.eye(len(self._sum)))
+                    patch.setattr("quantize.solver.hessian.HessianSum.finish", lambda self: torch.eye(len(self._sum)))
                 list(quantize_block(block, 0, Streams(stream, scratch, None), rotary, Recipe(), Stopwatch()))
             off = [scratch.read(range(n, n + 1)) - reference(x[None], rotary(40))[0] for n, x in enumerate(samples)]
         return float(torch.stack(off).norm())

@@ -18,8 +18,8 @@ from bellevl.errors import QuantizeError
 from bellevl.evaluation.fidelity import Conversation, fidelity, token_kinds
 from quantize import Recipe
 from quantize.calibration import CalibrationSet, calibration_set
-from quantize.gptq import round_weight
-from quantize.sensitivity import Sensitivity, block_units, measured_samples
+from quantize.solver.gptq import round_weight
+from quantize.spending.sensitivity import Sensitivity, block_units, measured_samples
 
 RECIPE = Recipe(nsamples=6, seqlen=96)
 UNITS = [unit for block in range(2) for unit in block_units(block, RECIPE)]

@@ -18,10 +18,10 @@ from bellevl.errors import QuantizeError
 from bellevl.packing import unpack_rows
 from quantize import Recipe, quantize
 from quantize.block_stream import read_block
-from quantize.estimate import estimate
-from quantize.layout import block_prefix, is_packed
-from quantize.receipt import read_receipt
-from quantize.report import report_page
+from quantize.record.estimate import estimate
+from quantize.record.receipt import read_receipt
+from quantize.record.report import report_page
+from quantize.storage.layout import block_prefix, is_packed
 from quantize.task import Work, prepare
 from quantize.transform import Orthogonal, Rotation
 

@@ -21,7 +21,7 @@ def run_gguf(source: Path, path: Path, renderer: Renderer | None = None) -> None
     read_config(source)
     if path.exists():
         raise QuantizeError("quantize.file_exists", path=path)
-    from quantize.gguf_file import write_gguf
+    from quantize.storage.gguf_file import write_gguf
 
     name = clean_line(typed_text(path.name))
 

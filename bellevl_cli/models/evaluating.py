@@ -73,7 +73,7 @@ def _conversations(options: FidelityOptions) -> CalibrationSet:
 
 
 def _into_receipt(folder: Path, record: dict[str, Any], renderer: Renderer) -> None:
-    from quantize.receipt import read_receipt, write_receipt
+    from quantize.record.receipt import read_receipt, write_receipt
 
     receipt = read_receipt(folder)
     if receipt is None:

@@ -91,7 +91,7 @@ def run(options: QuantizeOptions, renderer: Renderer | None = None) -> None:
 
 def _tell_estimate(options: QuantizeOptions, recipe: Recipe, renderer: Renderer) -> None:
     """What it would take. Nothing is written, so the lines are the result and go to stdout."""
-    from quantize.estimate import estimate
+    from quantize.record.estimate import estimate
 
     found = estimate(options.source, options.target, recipe, options.calibration)
     time_left = readable_time(found.seconds)

@@ -132,7 +132,7 @@ def _receipt(folder: Path) -> dict[str, Any] | None:
     """The figures that quantizing left; None without them, or where they are not what they should be."""
     if not is_file(folder / records.RECEIPT):
         return None
-    from quantize.receipt import headline, read_receipt
+    from quantize.record.receipt import headline, read_receipt
 
     try:
         receipt = read_receipt(folder)

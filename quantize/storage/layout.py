@@ -17,9 +17,9 @@ from bellevl.checkpoint import Checkpoint
 from bellevl.quantization import HEAD
 from bellevl.sizes import linears
 
-from .gptq import QuantizedWeight
-from .nf4_layer import Nf4Layer, nf4_parts, nf4_tensors
-from .recipe import Recipe
+from ..recipe import Recipe
+from ..solver.gptq import QuantizedWeight
+from ..solver.nf4_layer import Nf4Layer, nf4_parts, nf4_tensors
 
 #: Layers of a block in the order in which they are solved; those of one stage see the same inputs.
 STAGES = (("attn.c_attn",), ("attn.c_proj",), ("mlp.w1", "mlp.w2"), ("mlp.c_proj",))

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from bellevl.checkpoint import Checkpoint
 
-from .budget import Unit, check_budget, choose
-from .layout import TensorPlan, plan_tensors
-from .recipe import Recipe
+from ..recipe import Recipe
+from ..storage.layout import TensorPlan, plan_tensors
+from ..storage.shards import plan_shards
+from .choice import Unit, check_budget, choose
 from .sensitivity import Layers, all_units
-from .shards import plan_shards
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from bellevl.quantization import HEAD
 if TYPE_CHECKING:
     import torch
 
-    from .job import Job
-    from .shards import ShardWriter
-    from .task import Task
+    from ..job import Job
+    from ..storage.shards import ShardWriter
+    from ..task import Task
 
 FILE = "receipt.json"
 REPORT = "report.html"
@@ -82,7 +82,7 @@ def make_receipt(task: Task, job: Job, hashes: dict[str, dict[str, Any]]) -> dic
 
 def write_receipt(folder: Path, receipt: dict[str, Any]) -> None:
     """Writes receipt.json and report.html, the same for people."""
-    from .disk import write_json, write_whole
+    from ..storage.disk import write_json, write_whole
     from .report import report_page
 
     write_json(folder / FILE, receipt)
@@ -128,7 +128,7 @@ def _layer_name(report: dict[str, Any]) -> str:
 
 def hash_files(writer: ShardWriter, target: Path) -> dict[str, dict[str, Any]]:
     """Every file of the result: bytes and sha256. Weights are still in the job's folder or already in their place."""
-    from .shards import INDEX
+    from ..storage.shards import INDEX
 
     small = (path for path in target.iterdir() if path.is_file() and path.suffix != ".part")
     places = {path.name: path for path in small if path.name not in (FILE, REPORT)}
@@ -159,7 +159,7 @@ def source_hashes(folder: Path) -> dict[str, Any]:
     bytes with the sha256 of its first and last MiB (the first holds the table of its tensors)."""
     from bellevl.checkpoint import Checkpoint
 
-    from .job import end_digest
+    from ..job import end_digest
 
     with Checkpoint.open(folder) as checkpoint:
         shards = checkpoint.shards()

@@ -15,12 +15,12 @@ import torch
 from bellevl.config import ModelConfig
 from bellevl.sizes import block_linears, count_parameters
 
-from .block_stream import TOKENS
-from .calibration import CalibrationSource
-from .gptq import OUTPUTS
-from .recipe import Recipe
-from .sensitivity import measuring_bytes
-from .task import Task, Work, disk_bytes, prepare
+from ..block_stream import TOKENS
+from ..calibration import CalibrationSource
+from ..recipe import Recipe
+from ..solver.gptq import OUTPUTS
+from ..spending.sensitivity import measuring_bytes
+from ..task import Task, Work, disk_bytes, prepare
 
 #: What Python, torch and the vocabulary take, and the pieces that come and go.
 BASE_BYTES = 600_000_000

@@ -23,11 +23,11 @@ from torch import Tensor
 
 from bellevl import packing
 
+from ..recipe import Recipe
 from . import grid as grids
 from . import hessian
 from .drift import Drift
 from .parallel import run_parallel
-from .recipe import Recipe
 
 #: Inputs that are rounded one by one before their errors go out in one matrix product.
 LEAF = 16

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bellevl.config import read_json
 
+from ..recipe import Recipe
 from .disk import write_json, write_whole
-from .recipe import Recipe
 
 #: Larger files are not copied.
 LARGEST = 64 * 2**20

@@ -32,16 +32,16 @@ from bellevl.quantization import HEAD
 from bellevl.sizes import block_linears
 from bellevl.text import Block
 
-from .activations import CPU, Activations
-from .block_stream import BlockReader, QuantizedLinear, RotaryTables, StoredLinear
-from .calibration import CalibrationSet
-from .disk import write_json
-from .gptq import round_weight
-from .layout import STAGES, block_prefix
-from .prefix import embed_samples
-from .recipe import Recipe
-from .source import read_tensor
-from .transform import Rotation
+from ..block_stream import BlockReader, QuantizedLinear, RotaryTables, StoredLinear
+from ..calibration import CalibrationSet
+from ..prefix import embed_samples
+from ..recipe import Recipe
+from ..solver.gptq import round_weight
+from ..storage.activations import CPU, Activations
+from ..storage.disk import write_json
+from ..storage.layout import STAGES, block_prefix
+from ..storage.source import read_tensor
+from ..transform import Rotation
 
 #: Tokens that are measured on. Every one goes through half the model once for each unit, and the order of the embedded
 #: model's units is nearly that of sixteen times as many: rank correlation 0.96 (benchmarks/results/quantize_budget.md).

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from .disk import human_bytes
-from .meter import PARTS
+from ..meter import PARTS
+from ..storage.disk import human_bytes
 from .plot import Axis, Series, bars, legend, plot
 
 #: A colour for each layer of a block and for each part of the time; told apart without colour by their legends.

@@ -1,0 +1,1 @@
+"""What a quantization costs and cost: estimates, progress, measurements, receipt and report."""

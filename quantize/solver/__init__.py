@@ -1,0 +1,1 @@
+"""Rounding the weights of one layer. Knows no file and no job."""
