@@ -24,6 +24,7 @@ from .embedding import MappedEmbedding
 from .errors import CheckpointError, DeviceError
 from .model import BelleVL
 from .nf4_linear import Nf4Linear
+from .plain_reads import PlainFile
 from .qlinear import Int4Linear, as_stored
 from .sizes import count_parameters, mapped_bytes
 
@@ -54,7 +55,7 @@ class Shard:
     """One file of tensors, opened once, read tensor by tensor."""
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
-        self.path = path
+        self.path, self._stack = path, stack
         self._tensors: dict[str, Tensor] | None = None
         if path.suffix == ".safetensors":
             self._file: Any = stack.enter_context(_open_safetensors(path))
@@ -75,6 +76,23 @@ class Shard:
             return self._file.get_tensor(name)
         except (SafetensorError, OSError, RuntimeError) as error:
             raise CheckpointError("model.damaged_shard", shard=self.path, reason=error) from error
+
+    def read_copy(self, name: str, dtype: torch.dtype | None) -> Tensor:
+        """In memory of its own, floats cast to `dtype`."""
+        copied = None
+        if self._tensors is None:
+            try:
+                copied = self._plain.read(name, dtype)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise CheckpointError("model.damaged_shard", shard=self.path, reason=error) from error
+        if copied is not None:
+            return copied
+        tensor = self.read(name)
+        return tensor.to(dtype if tensor.is_floating_point() else None, copy=True)
+
+    @cached_property
+    def _plain(self) -> PlainFile:
+        return self._stack.enter_context(PlainFile(self.path))
 
 
 class Checkpoint(AbstractContextManager["Checkpoint"]):
@@ -143,10 +161,22 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         return self._holder(name).shape(name)
 
     def read(self, name: str, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Tensor:
-        """The tensor on `device`; floats are cast to `dtype` when it is given. Raises CheckpointError."""
+        """The tensor on `device`; floats are cast to `dtype` when it is given. Raises CheckpointError.
+
+        On the CPU and as it is stored, it is the file's own memory map.
+        """
         tensor = self._holder(name).read(name)
-        wanted = dtype if tensor.is_floating_point() else None
-        return tensor.to(device=device, dtype=wanted)
+        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        if torch.device(device).type == "cpu" and tensor.dtype == wanted:
+            return tensor
+        return self.read_copy(name, dtype).to(device)
+
+    def read_copy(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """The tensor in memory of its own on the CPU, floats cast to `dtype` when it is given. Raises CheckpointError.
+
+        What is read so leaves no mapped pages behind, which would count as this program's memory.
+        """
+        return self._holder(name).read_copy(name, dtype)
 
     def _holder(self, name: str) -> Shard:
         if name not in self._where:
@@ -369,7 +399,10 @@ def _load_module(
         if full not in checkpoint:
             module._parameters.pop(name, None)
             continue
-        tensor = checkpoint.read(full, None if isinstance(module, PACKED) else dtype, device)
+        if isinstance(module, PACKED):  # its words become another form, and then nobody needs them
+            tensor = checkpoint.read_copy(full).to(device)
+        else:
+            tensor = checkpoint.read(full, dtype, device)
         if isinstance(empty, nn.Parameter):
             if not tensor.is_floating_point():
                 found = str(tensor.dtype).removeprefix("torch.")

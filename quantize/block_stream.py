@@ -40,7 +40,6 @@ from .solver.hessian import HessianSum
 from .solver.nf4_layer import Nf4Layer, round_nf4
 from .storage.activations import CPU, Activations
 from .storage.layout import STAGES, block_prefix
-from .storage.source import read_tensor
 from .transform import Rotation
 
 #: Outputs of a stored layer that become float32 at a time.
@@ -144,7 +143,7 @@ def read_block(source: Path, config: ModelConfig, index: int, rotation: Rotation
     with torch.device("meta"):
         block = Block(config, index, _stored_linear)
     with Checkpoint.open(source) as checkpoint:
-        tensors = {name: read_tensor(checkpoint, block_prefix(index) + name) for name in block.state_dict()}
+        tensors = {name: checkpoint.read_copy(block_prefix(index) + name) for name in block.state_dict()}
     for name in list(tensors):
         full = block_prefix(index) + name
         tensor = tensors.pop(name)

@@ -18,7 +18,6 @@ from .recipe import Recipe
 from .solver.drift import Drift
 from .solver.gptq import quantize_weights, round_weight
 from .solver.hessian import HessianSum
-from .storage.source import read_tensor
 from .transform import Rotation
 
 
@@ -38,7 +37,7 @@ def quantize_head(
     Raises CheckpointError for weights, QuantizeError for activations that are not finite.
     """
     with Checkpoint.open(source) as checkpoint, watch.part("wait"):
-        W = read_tensor(checkpoint, f"{HEAD}.weight")
+        W = checkpoint.read_copy(f"{HEAD}.weight")
         norm = _read_norm(checkpoint)
     if not bool(W.isfinite().all()):
         raise CheckpointError("model.not_finite", name=f"{HEAD}.weight")
@@ -55,7 +54,7 @@ def quantize_head(
 
 
 def _read_norm(checkpoint: Checkpoint) -> RMSNorm:
-    weight = read_tensor(checkpoint, "transformer.ln_f.weight").float()
+    weight = checkpoint.read_copy("transformer.ln_f.weight").float()
     norm = RMSNorm(len(weight), checkpoint.config.layer_norm_epsilon)
     norm.weight.data = weight
     return norm

@@ -41,7 +41,6 @@ from .storage.activations import Activations
 from .storage.folder import write_small_files
 from .storage.layout import block_prefix, is_packed, packed_tensors
 from .storage.shards import ShardWriter
-from .storage.source import read_tensor
 from .task import COPY_WORK, Task, Work, disk_bytes, prepare, spend_budget, stream_bytes
 
 #: Elements of a tensor that are copied at a time.
@@ -166,7 +165,7 @@ def _copy(run: _Running) -> Iterator[Progress]:
         if is_packed(plan.name):
             continue
         with Checkpoint.open(task.source) as checkpoint:
-            tensor = read_tensor(checkpoint, plan.name)
+            tensor = checkpoint.read_copy(plan.name)
         step = max(COPY_ELEMENTS * plan.shape[0] // max(tensor.numel(), 1), 1) if plan.shape else 1
         for first in range(0, plan.shape[0] if plan.shape else 1, step):
             rows = change(plan.name, tensor[first : first + step] if plan.shape else tensor).half()
@@ -187,7 +186,7 @@ def _change_of(task: Task) -> Callable[[str, Tensor], Tensor]:
     if task.rotation is None:
         return lambda name, rows: rows
     with Checkpoint.open(task.source) as checkpoint:
-        last_norm = read_tensor(checkpoint, "transformer.ln_f.weight")
+        last_norm = checkpoint.read_copy("transformer.ln_f.weight")
     return functools.partial(task.rotation.rows, last_norm=last_norm)
 
 

@@ -238,3 +238,18 @@ def test_a_large_embedding_stays_in_its_file(mixed: Path, monkeypatch: pytest.Mo
     assert mapped_bytes(config, quantization) == table.weight.nbytes and mapped_bytes(config, None) == 0
     chat = bellevl.Chat(model, load_tokenizer(mixed))
     assert list(chat.ask("你好", greedy=True, max_tokens=4))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_a_loaded_model_leaves_its_file_alone(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed and cast weights are read, not mapped: of the file's pages none stay but those of a mapped embedding."""
+
+    def mapped() -> bool:
+        return str(mixed / "model.safetensors") in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+    model = load_model(mixed, torch.bfloat16)
+    assert not mapped() and model.dtype == torch.bfloat16
+    monkeypatch.setattr("bellevl.sizes.MAPPED", 1)
+    model = load_model(mixed, torch.bfloat16)
+    assert mapped()
+    del model

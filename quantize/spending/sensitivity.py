@@ -40,7 +40,6 @@ from ..solver.gptq import round_weight
 from ..storage.activations import CPU, Activations
 from ..storage.disk import write_json
 from ..storage.layout import STAGES, block_prefix
-from ..storage.source import read_tensor
 from ..transform import Rotation
 
 #: Tokens that are measured on. Every one goes through half the model once for each unit, and the order of the embedded
@@ -243,8 +242,8 @@ class Sensitivity:
         tied = self.config.tie_word_embeddings
         norm = RMSNorm(self.config.hidden_size, self.config.layer_norm_epsilon)
         with Checkpoint.open(self.source) as checkpoint:
-            weight = read_tensor(checkpoint, "transformer.wte.weight" if tied else "lm_head.weight")
-            norm.weight.data = read_tensor(checkpoint, "transformer.ln_f.weight").float()
+            weight = checkpoint.read_copy("transformer.wte.weight" if tied else "lm_head.weight")
+            norm.weight.data = checkpoint.read_copy("transformer.ln_f.weight").float()
         if self.rotation is not None:
             self.rotation.readers(norm, weight)
         return _Head(norm.to(self.device), weight.to(self.device))
