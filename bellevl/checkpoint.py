@@ -40,6 +40,10 @@ IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias|attn\.bias)$")
 #: Layers whose tensors stay as they are stored: their product decides what it needs of them.
 PACKED = (Int4Linear, Nf4Linear)
 
+#: The tensor of such a layer that takes almost all of its memory, and the products that make something else of it.
+WORDS = "qweight"
+PASSING = ("int4pack", "int8pack", "dense")
+
 #: How the names of the vision encoder's modules begin.
 VISION = ["transformer", "visual"]
 
@@ -77,18 +81,22 @@ class Shard:
         except (SafetensorError, OSError, RuntimeError) as error:
             raise CheckpointError("model.damaged_shard", shard=self.path, reason=error) from error
 
-    def read_copy(self, name: str, dtype: torch.dtype | None) -> Tensor:
-        """In memory of its own, floats cast to `dtype`."""
+    def read_copy(self, name: str, dtype: torch.dtype | None, shared: bool = False) -> Tensor:
+        """In memory of its own, floats cast to `dtype`; see PlainFile.read for `shared`."""
         copied = None
         if self._tensors is None:
             try:
-                copied = self._plain.read(name, dtype)
+                copied = self._plain.read(name, dtype, shared=shared)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise CheckpointError("model.damaged_shard", shard=self.path, reason=error) from error
         if copied is not None:
             return copied
         tensor = self.read(name)
         return tensor.to(dtype if tensor.is_floating_point() else None, copy=True)
+
+    def keep_shared(self) -> None:
+        if self._tensors is None:
+            self._plain.keep_shared()
 
     @cached_property
     def _plain(self) -> PlainFile:
@@ -171,12 +179,17 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
             return tensor
         return self.read_copy(name, dtype).to(device)
 
-    def read_copy(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+    def read_copy(self, name: str, dtype: torch.dtype | None = None, *, shared: bool = False) -> Tensor:
         """The tensor in memory of its own on the CPU, floats cast to `dtype` when it is given. Raises CheckpointError.
 
-        What is read so leaves no mapped pages behind, which would count as this program's memory.
+        What is read so leaves no mapped pages behind, which would count as this program's memory. `shared`: good until
+        the next tensor is read so.
         """
-        return self._holder(name).read_copy(name, dtype)
+        return self._holder(name).read_copy(name, dtype, shared)
+
+    def keep_shared(self, name: str) -> None:
+        """What was read shared last from the file of this tensor stays good for ever."""
+        self._holder(name).keep_shared()
 
     def _holder(self, name: str) -> Shard:
         if name not in self._where:
@@ -400,7 +413,7 @@ def _load_module(
             module._parameters.pop(name, None)
             continue
         if isinstance(module, PACKED):  # its words become another form, and then nobody needs them
-            tensor = checkpoint.read_copy(full).to(device)
+            tensor = checkpoint.read_copy(full, shared=name == WORDS).to(device)
         else:
             tensor = checkpoint.read(full, dtype, device)
         if isinstance(empty, nn.Parameter):
@@ -412,6 +425,8 @@ def _load_module(
             module._buffers[name] = tensor
     if isinstance(module, PACKED):
         module.prepare(dtype, prefix)
+        if module.choice is not None and module.choice.product not in PASSING and f"{prefix}.{WORDS}" in checkpoint:
+            checkpoint.keep_shared(f"{prefix}.{WORDS}")
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -27,8 +27,9 @@ DTYPES = {
     "U8": torch.uint8,
 }
 
-#: Elements that are read and cast at a time.
-PIECE = 1 << 24
+#: Elements that are read and cast at a time: few enough that the allocator hands the same memory out again. Memory
+#: that is new costs more than what is read into it (1.4 against 8.3 GB/s from the system's cache on a Zen 4).
+PIECE = 1 << 21
 
 
 class PlainFile(AbstractContextManager["PlainFile"]):
@@ -36,24 +37,29 @@ class PlainFile(AbstractContextManager["PlainFile"]):
 
     def __init__(self, path: Path) -> None:
         self._file: FileIO = path.open("rb", buffering=0)
+        self._scratch = torch.empty(0, dtype=torch.uint8)
 
     def __exit__(self, *exc: object) -> None:
         self._file.close()
 
-    def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor | None:
+    def read(self, name: str, dtype: torch.dtype | None = None, *, shared: bool = False) -> Tensor | None:
         """A tensor in memory of its own, floats in `dtype`; None where its format is not one of DTYPES.
 
-        There is no second copy of a tensor that is cast, but for a piece.
+        There is no second copy of a tensor that is cast, but for a piece. `shared`: its memory is used again by the
+        next one that is read so.
         """
         start, table = self._header
         entry = table[name]
         stored = DTYPES.get(entry["dtype"])
         if stored is None:
             return None
-        tensor = torch.empty(entry["shape"], dtype=dtype if dtype and stored.is_floating_point else stored)
         first, end = entry["data_offsets"]
-        if end - first != tensor.numel() * stored.itemsize or math.prod(entry["shape"]) != tensor.numel():
+        if end - first != math.prod(entry["shape"]) * stored.itemsize:
             raise ValueError("its table contradicts itself")
+        if shared:
+            tensor = self._reused(end - first).view(stored).view(entry["shape"])
+        else:
+            tensor = torch.empty(entry["shape"], dtype=dtype if dtype and stored.is_floating_point else stored)
         self._file.seek(start + first)
         if tensor.dtype == stored:
             self._fill(tensor)
@@ -63,6 +69,15 @@ class PlainFile(AbstractContextManager["PlainFile"]):
                 self._fill(read)
                 piece.copy_(read)
         return tensor
+
+    def keep_shared(self) -> None:
+        """The memory that was shared is from now on that of the tensor that was read last."""
+        self._scratch = torch.empty(0, dtype=torch.uint8)
+
+    def _reused(self, size: int) -> Tensor:
+        if self._scratch.numel() < size:
+            self._scratch = torch.empty(size, dtype=torch.uint8)
+        return self._scratch[:size]
 
     @cached_property
     def _header(self) -> tuple[int, dict[str, Any]]:

@@ -7,6 +7,7 @@ A checkpoint of that many blocks with random weights and a small vocabulary, wit
 calibrates text alone), lies on disk. Each tool, in a process of its own, reads it, calibrates on the same ids, and
 writes the int4 folder: symmetric, groups of 128, damping 1%, true sequential, each tool's other settings its defaults.
 Measured are the seconds from the open folder to the written one, and the most memory the process held (VmHWM).
+`--memory 2 8` measures memory alone: one run each for every number of blocks, into quantize_peer_memory.md.
 `quantize_peer.py` compares the solver alone, and its error.
 """
 
@@ -35,12 +36,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--widths", type=int, default=1, help="divide the 14B's widths by this, for a trial")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--memory", type=int, nargs="+", metavar="BLOCKS", help="only memory, for so many blocks")
     parser.add_argument("--child", nargs=2, metavar=("WHO", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         work(options.child[0], Path(options.child[1]), options)
     elif options.peer is None:
         print("needs a Python with gptqmodel: make interop, then name .venv/interop/bin/python")
+    elif options.memory:
+        measure_memory(options)
     else:
         measure(options)
 
@@ -66,6 +70,39 @@ def measure(options: argparse.Namespace) -> None:
         save_result("quantize_peer_blocks", record, text)
     else:
         print(text)
+
+
+def measure_memory(options: argparse.Namespace) -> None:
+    """How the most memory that each holds grows with the model; one run each, so the seconds say little."""
+    from _machine import describe_machine, machine_line, save_result
+
+    machine, rows = describe_machine() | {"torch_threads": options.threads}, []
+    for blocks in options.memory:
+        options.blocks = blocks
+        with tempfile.TemporaryDirectory() as folder:
+            sys.path.insert(0, str(ROOT))
+            tokens = write_model(Path(folder), options)
+            float_bytes = sum(path.stat().st_size for path in (Path(folder) / "float").glob("*.safetensors"))
+            found = {"ours": child("ours", sys.executable, folder, options)}
+            found["gptqmodel"] = child("gptqmodel", str(options.peer.absolute()), folder, options)
+        rows.append({"blocks": options.blocks, "tokens": tokens, "float_bytes": float_bytes, **found})
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    lines = [
+        "# Memory beside GPTQModel",
+        "",
+        f"`python benchmarks/quantize_peer_blocks.py .venv/interop/bin/python --samples {options.samples} --memory "
+        f"{' '.join(map(str, options.memory))}`: blocks of the 14B's widths, {rows[-1]['tokens']} tokens; the most "
+        "memory that each process held (VmHWM), GB.",
+        "",
+        "| blocks | float model | ours | GPTQModel 7.6 | share |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        sizes = [row["float_bytes"], row["ours"]["peak_bytes"], row["gptqmodel"]["peak_bytes"]]
+        cells = " | ".join(f"{size / 1e9:.2f}" for size in sizes)
+        lines.append(f"| {row['blocks']} | {cells} | {sizes[1] / sizes[2]:.2f} |")
+    lines += ["", f"Machine: {machine_line(machine)}."]
+    save_result("quantize_peer_memory", {"machine": machine, "rows": rows}, "\n".join(lines) + "\n")
 
 
 def write_model(folder: Path, options: argparse.Namespace) -> int:

@@ -253,3 +253,14 @@ def test_a_loaded_model_leaves_its_file_alone(mixed: Path, monkeypatch: pytest.M
     model = load_model(mixed, torch.bfloat16)
     assert mapped()
     del model
+
+
+def test_layers_that_keep_their_words_do_not_share_them(tiny_folder: Path, tmp_path: Path) -> None:
+    """Where a product multiplies with the words themselves, every layer has its own: the logits are those of floats."""
+    list(quantize(tiny_folder, tmp_path / "int8", Recipe(method="rtn", bits=8, group_size=32)))
+    model, exact = (load_model(tmp_path / "int8", dtype) for dtype in (torch.bfloat16, torch.float32))
+    layers = [m for m in model.modules() if isinstance(m, Int4Linear)]
+    assert {layer.choice.product for layer in layers if layer.choice} == {"dequantize"}
+    with torch.inference_mode():
+        expected, found = exact(IDS), model(IDS).float()
+    assert float((found - expected).norm() / expected.norm()) < 0.06
