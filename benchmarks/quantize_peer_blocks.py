@@ -157,13 +157,13 @@ def calibration(tokenizer: Any, config: Any, folder: Path, samples: int) -> Any:
 
 
 def child(who: str, python: str, folder: str, options: argparse.Namespace) -> dict[str, Any]:
-    command = [python, __file__, "--child", who, folder, "--samples", str(options.samples)]
+    command = [python, str(Path(__file__).resolve()), "--child", who, folder, "--samples", str(options.samples)]
     command += ["--threads", str(options.threads)]
     threads = str(options.threads)
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
     environment["GPTQMODEL_CPU_WORKERS"] = str(max(options.threads, 2))  # it does not start with fewer
     shutil.rmtree(Path(folder) / who, ignore_errors=True)
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
     if done.returncode:
         sys.exit(f"{who}: {done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])

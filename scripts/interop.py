@@ -89,14 +89,16 @@ def main() -> int:
     options = parser.parse_args()
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(os.cpu_count() or 1, 2)))  # fewer: it does not start
     with tempfile.TemporaryDirectory() as temporary:
+        layers = options.layers and options.layers.resolve()
+        os.chdir(temporary)  # GPTQModel leaves logs where it runs
         table = Table(Path(temporary) / "log")
         names = ("gptqmodel", "optimum", "bitsandbytes", "transformers", "torch")
         table.say(", ".join(f"{name} {version(name)}" for name in names))
         ours_in_theirs(table, Path(temporary))
         theirs_in_ours(table, Path(temporary))
         nf4_both_ways(table, Path(temporary))
-        if options.layers:
-            table.check(f"every layer of {options.layers.name}", lambda: same_layers(options.layers))
+        if layers:
+            table.check(f"every layer of {layers.name}", lambda: same_layers(layers))
         if table.failed:
             table.say("\n".join(table.log.read_text(errors="replace").splitlines()[-40:]))
     return int(table.failed > 0)
