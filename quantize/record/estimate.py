@@ -23,7 +23,7 @@ from ..spending.sensitivity import measuring_bytes
 from ..task import Task, Work, disk_bytes, prepare
 
 #: What Python, torch and the vocabulary take, and the pieces that come and go.
-BASE_BYTES = 600_000_000
+BASE_BYTES = 850_000_000
 
 #: Of what the machine multiplies in one large product, a whole job reaches about this share.
 EFFICIENCY = 0.6
