@@ -7,16 +7,13 @@ Nothing in a folder is executed: safetensors are data, `.bin` files are read wit
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .config import ModelConfig, QuantizationConfig, is_file, read_config, read_generation_config, read_json
@@ -24,8 +21,9 @@ from .embedding import MappedEmbedding
 from .errors import CheckpointError, DeviceError
 from .model import BelleVL
 from .nf4_linear import Nf4Linear
-from .plain_reads import PlainFile
-from .qlinear import Int4Linear, as_stored
+from .packed_linear import PackedLinear
+from .qlinear import as_stored
+from .shard import Shard
 from .sizes import count_parameters, mapped_bytes
 
 #: The index and, without one, the files; a folder that has both forms is read in the first.
@@ -37,10 +35,7 @@ FORMS = (
 #: Tables that old checkpoints carry and that are recomputed.
 IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias|attn\.bias)$")
 
-#: Layers whose tensors stay as they are stored: their product decides what it needs of them.
-PACKED = (Int4Linear, Nf4Linear)
-
-#: The tensor of such a layer that takes almost all of its memory, and the products that make something else of it.
+#: The tensor of an int4 layer that takes almost all of its memory, and the products that make something else of it.
 WORDS = "qweight"
 PASSING = ("int4pack", "int8pack", "dense")
 
@@ -53,54 +48,6 @@ PROBED = "transformer.h.0.attn.c_proj"
 
 #: Below this many bytes in float32, a model on the CPU runs in float32: bf16 gains nothing and costs digits.
 SMALL = 1 << 30
-
-
-class Shard:
-    """One file of tensors, opened once, read tensor by tensor."""
-
-    def __init__(self, path: Path, stack: ExitStack) -> None:
-        self.path, self._stack = path, stack
-        self._tensors: dict[str, Tensor] | None = None
-        if path.suffix == ".safetensors":
-            self._file: Any = stack.enter_context(_open_safetensors(path))
-            self.names = list(self._file.keys())
-        else:
-            self._tensors = _open_pickle(path)
-            self.names = list(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        if self._tensors is not None:
-            return tuple(self._tensors[name].shape)
-        return tuple(self._file.get_slice(name).get_shape())
-
-    def read(self, name: str) -> Tensor:
-        if self._tensors is not None:
-            return self._tensors[name]
-        try:
-            return self._file.get_tensor(name)
-        except (SafetensorError, OSError, RuntimeError) as error:
-            raise CheckpointError("model.damaged_shard", shard=self.path, reason=error) from error
-
-    def read_copy(self, name: str, dtype: torch.dtype | None, shared: bool = False) -> Tensor:
-        """In memory of its own, floats cast to `dtype`; see PlainFile.read for `shared`."""
-        copied = None
-        if self._tensors is None:
-            try:
-                copied = self._plain.read(name, dtype, shared=shared)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise CheckpointError("model.damaged_shard", shard=self.path, reason=error) from error
-        if copied is not None:
-            return copied
-        tensor = self.read(name)
-        return tensor.to(dtype if tensor.is_floating_point() else None, copy=True)
-
-    def keep_shared(self) -> None:
-        if self._tensors is None:
-            self._plain.keep_shared()
-
-    @cached_property
-    def _plain(self) -> PlainFile:
-        return self._stack.enter_context(PlainFile(self.path))
 
 
 class Checkpoint(AbstractContextManager["Checkpoint"]):
@@ -351,33 +298,6 @@ def _read_index(index: Path) -> dict[str, str]:
     return where
 
 
-def _open_safetensors(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError("model.damaged_shard", shard=path, reason=error) from error
-
-
-def _open_pickle(path: Path) -> dict[str, Tensor]:
-    """Tensors of a `.bin` file, memory-mapped where its form allows it; anything but tensors is refused unread."""
-    from pickle import UnpicklingError
-
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except UnpicklingError as error:
-        raise CheckpointError("model.pickle", shard=path) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # an unpickler of damaged bytes raises anything; the file is at fault
-        reason = str(error) or type(error).__name__
-        raise CheckpointError("model.damaged_shard", shard=path, reason=reason) from error
-    if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
-    ):
-        raise CheckpointError("model.pickle", shard=path)
-    return tensors
-
-
 def check_tensors(model: BelleVL, checkpoint: Checkpoint) -> None:
     """Every tensor is there, none is left over and every shape is config.json's, before a byte of weights is read."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -398,7 +318,7 @@ def _optional_names(model: BelleVL, config: ModelConfig) -> set[str]:
     """Tensors a file may leave out: g_idx and bias of an int4 layer, the head of tied embeddings."""
     names = {"lm_head.weight"} if config.tie_word_embeddings else set()
     for name, module in model.named_modules():
-        if isinstance(module, PACKED):
+        if isinstance(module, PackedLinear):
             names |= {f"{name}.{tensor}" for tensor in module.optional}
     return names
 
@@ -412,7 +332,7 @@ def _load_module(
         if full not in checkpoint:
             module._parameters.pop(name, None)
             continue
-        if isinstance(module, PACKED):  # its words become another form, and then nobody needs them
+        if isinstance(module, PackedLinear):  # its words become another form, and then nobody needs them
             tensor = checkpoint.read_copy(full, shared=name == WORDS).to(device)
         else:
             tensor = checkpoint.read(full, dtype, device)
@@ -423,7 +343,7 @@ def _load_module(
             module._parameters[name] = nn.Parameter(tensor, requires_grad=empty.requires_grad)
         else:
             module._buffers[name] = tensor
-    if isinstance(module, PACKED):
+    if isinstance(module, PackedLinear):
         module.prepare(dtype, prefix)
         if module.choice is not None and module.choice.product not in PASSING and f"{prefix}.{WORDS}" in checkpoint:
             checkpoint.keep_shared(f"{prefix}.{WORDS}")

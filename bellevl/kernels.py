@@ -164,10 +164,18 @@ def build(choice: Choice, weight: Int4Weight) -> Product:
     return Int4PackCpu(weight)
 
 
+class Expandable(Protocol):
+    """Weights in whatever form."""
+
+    def dequantize(self, dtype: torch.dtype) -> Tensor:
+        """[O, I]"""
+        ...
+
+
 class Dense:
     """Expanded once."""
 
-    def __init__(self, weight: Int4Weight, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Expandable, dtype: torch.dtype) -> None:
         self._weight = weight.dequantize(dtype)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -8,16 +8,15 @@ expanded, a few outputs at a time, and multiplied in the model's dtype. Knows no
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import nf4
 from .errors import CheckpointError
-from .kernels import DENSE_WEIGHTS, PIECE, Choice, Product
+from .kernels import DENSE_WEIGHTS, PIECE, Choice, Dense, Product
 from .nf4_state import (
     ABSMAX,
     BLOCKSIZE,
@@ -34,6 +33,7 @@ from .nf4_state import (
     read_state,
     write_state,
 )
+from .packed_linear import PackedLinear
 
 #: A table of levels that differs from the paper's by more is another type's.
 SAME_LEVEL = 1e-3
@@ -79,20 +79,19 @@ class Nf4Weight:
         return [slice(start, min(start + self.step, stop)) for start in range(first, stop, self.step)]
 
 
-class Nf4Linear(nn.Module):
+class Nf4Linear(PackedLinear):
     """[..., in_features] -> [..., out_features] with NF4 weights and a float bias where the layer has one.
 
     `nested`: its absolute maxima are quantized, too (double quantization).
     """
 
-    bias: Tensor | None
+    kind = "an NF4 layer"
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, nested: bool = False) -> None:
-        super().__init__()
-        self.in_features, self.out_features, self.nested = in_features, out_features, nested
+        super().__init__(in_features, out_features)
+        self.nested = nested
         count = in_features * out_features
-        #: Tensors that a checkpoint may leave out, and those whose length another block or text changes.
-        self.optional: tuple[str, ...] = ()
+        #: Tensors whose length another block or text changes.
         self.any_length = (ABSMAX, STATE, NESTED_ABSMAX)
         self._hold(CODES, torch.zeros((packed_bytes(count), 1), dtype=torch.uint8))
         blocks = block_count(count)
@@ -103,8 +102,6 @@ class Nf4Linear(nn.Module):
             self._hold(NESTED_ABSMAX, torch.zeros(block_count(blocks, NESTED_BLOCKSIZE)))
             self._hold(NESTED_TABLE, torch.zeros(256))
         self.register_buffer("bias", torch.zeros(out_features, dtype=torch.float16) if bias else None)
-        self.choice: Choice | None = None
-        self._product: Product | None = None
 
     @classmethod
     def from_weight(cls, weight: Tensor, bias: Tensor | None = None) -> Nf4Linear:
@@ -119,12 +116,6 @@ class Nf4Linear(nn.Module):
         layer._hold(STATE, torch.tensor(list(state), dtype=torch.uint8))
         layer.bias = None if bias is None else bias.half()
         return layer
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the weight and the bias."""
-        held = sum(buffer.nbytes for buffer in self.buffers(recurse=False))
-        return held + (self._product.nbytes if self._product is not None else 0)
 
     def prepare(self, dtype: torch.dtype, name: str = "an NF4 layer") -> None:
         """Checks the tensors, picks the product for a model of `dtype` and lets the rest go.
@@ -142,33 +133,11 @@ class Nf4Linear(nn.Module):
         for part in [part for part in self._buffers if part != "bias"]:
             del self._buffers[part]
 
-    def dequantize(self, part: slice = slice(None)) -> Tensor:
-        """The weights [O, I] of some outputs, or of all: exact in float32 before `prepare`, then those that the product
-        multiplies with."""
-        if self._product is not None:
-            return self._product.weight()[part]
-        weight = self._checked("an NF4 layer")
+    def _exact(self, part: slice) -> Tensor:
+        weight = self._checked(self.kind)
         start, stop, _ = part.indices(self.out_features)
         first = start // weight.step * weight.step
         return torch.cat([weight.rows(piece) for piece in weight.pieces(first, stop)])[start - first :]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., I] -> [..., O]"""
-        if self._product is None or (x.requires_grad and torch.is_grad_enabled()):
-            # writing pieces into one result has no backward pass; expanded weights do
-            bias = None if self.bias is None else self.bias.to(x.dtype)
-            return F.linear(x, self.dequantize().to(x.dtype), bias)
-        out = self._product(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
-        return out if self.bias is None else out + self.bias
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Nf4Linear:
-        """Moves or casts the layer, which is possible only before `prepare`: the product keeps its own form."""
-        if self._product is not None:
-            probe = self._like
-            moved = fn(probe)
-            if (moved.dtype, moved.device) != (probe.dtype, probe.device):
-                raise RuntimeError("an NF4 layer stays as it was loaded: call load_model with that device and dtype")
-        return super()._apply(fn, recurse)
 
     def extra_repr(self) -> str:
         product = self.choice.product if self.choice else "not prepared"
@@ -256,23 +225,6 @@ def choose(device: torch.device, dtype: torch.dtype, in_features: int = 5120, ou
 def build(choice: Choice, weight: Nf4Weight) -> Product:
     """The product that `choice` names."""
     return Dense(weight, choice.dtype) if choice.product == "dense" else Expanding(weight, choice.dtype)
-
-
-class Dense:
-    """Expanded once."""
-
-    def __init__(self, weight: Nf4Weight, dtype: torch.dtype) -> None:
-        self._weight = weight.dequantize(dtype)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(self._weight.dtype), self._weight).to(x.dtype)
-
-    def weight(self) -> Tensor:
-        return self._weight
-
-    @property
-    def nbytes(self) -> int:
-        return self._weight.nbytes
 
 
 class Expanding:

@@ -6,19 +6,18 @@ Its buffers have the names and shapes of the checkpoint. `prepare` checks them o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import kernels, packing
 from .config import QuantizationConfig
 from .errors import CheckpointError
+from .packed_linear import PackedLinear
 
 
-class Int4Linear(nn.Module):
+class Int4Linear(PackedLinear):
     """[..., in_features] -> [..., out_features] with weights of 4 bits, or 8.
 
     qweight int32 [I/8, O], qzeros int32 [G, O/8] (8 bits: I/4 and O/4), scales float16 [G, O], g_idx int32 [I],
@@ -30,18 +29,17 @@ class Int4Linear(nn.Module):
     qzeros: Tensor
     scales: Tensor
     g_idx: Tensor
-    bias: Tensor | None
+
+    kind = "an int4 layer"
 
     def __init__(
         self, in_features: int, out_features: int, quantization: QuantizationConfig, bias: bool = True
     ) -> None:
-        super().__init__()
+        super().__init__(in_features, out_features)
         if in_features % 8 or out_features % 8:
             shape = (out_features, in_features)
             raise CheckpointError("model.shape", name="an int4 layer", found=shape, expected="multiples of 8")
-        self.in_features, self.out_features = in_features, out_features
         self.quantization = quantization
-        #: Tensors that a checkpoint may leave out.
         self.optional = ("g_idx",) if bias else ("g_idx", "bias")
         groups, per_word = packing.group_count(in_features, quantization.group_size), 32 // quantization.bits
         self.register_buffer("qweight", torch.zeros((in_features // per_word, out_features), dtype=torch.int32))
@@ -51,8 +49,6 @@ class Int4Linear(nn.Module):
         if not self.g_idx.is_meta:  # nothing is computed there: torch would load its compiler for that
             self.g_idx = packing.plain_groups(in_features, quantization.group_size)
         self.register_buffer("bias", torch.zeros(out_features, dtype=torch.float16))
-        self.choice: kernels.Choice | None = None
-        self._product: kernels.Product | None = None
 
     @classmethod
     def from_weight(cls, weight: Tensor, quantization: QuantizationConfig, bias: Tensor | None = None) -> Int4Linear:
@@ -68,12 +64,6 @@ class Int4Linear(nn.Module):
         layer.scales = scales.half()
         layer.bias = torch.zeros_like(layer.scales[0]) if bias is None else bias.half()
         return layer
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the weight and the bias."""
-        held = sum(buffer.nbytes for buffer in self.buffers(recurse=False))
-        return held + (self._product.nbytes if self._product is not None else 0)
 
     def prepare(self, dtype: torch.dtype, name: str = "an int4 layer") -> None:
         """Checks the tensors, picks the product for a model of `dtype` and lets the rest go.
@@ -101,33 +91,11 @@ class Int4Linear(nn.Module):
         for words in ("qweight", "qzeros", "scales", "g_idx"):
             delattr(self, words)
 
-    def dequantize(self, part: slice = slice(None)) -> Tensor:
-        """The weights [O, I] of some outputs, or of all: exact in float32 before `prepare`, then those that the product
-        multiplies with."""
-        if self._product is not None:
-            return self._product.weight()[part]
-        qweight, zeros, scales, g_idx = self._checked("an int4 layer")
+    def _exact(self, part: slice) -> Tensor:
+        qweight, zeros, scales, g_idx = self._checked(self.kind)
         codes = packing.unpack_rows(qweight[:, part], self.quantization.bits)
         weight = packing.dequantize(codes, scales[:, part].float(), zeros[:, part], g_idx.long())
         return weight.T.contiguous()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., I] -> [..., O]"""
-        if self._product is None or (x.requires_grad and torch.is_grad_enabled()):
-            # int4 products have no backward pass; expanded weights do.
-            bias = None if self.bias is None else self.bias.to(x.dtype)
-            return F.linear(x, self.dequantize().to(x.dtype), bias)
-        out = self._product(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
-        return out if self.bias is None else out + self.bias
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Int4Linear:
-        """Moves or casts the layer, which is possible only before `prepare`: the product keeps its own form."""
-        if self._product is not None:
-            probe = self._like
-            moved = fn(probe)
-            if (moved.dtype, moved.device) != (probe.dtype, probe.device):
-                raise RuntimeError("an int4 layer stays as it was loaded: call load_model with that device and dtype")
-        return super()._apply(fn, recurse)
 
     def extra_repr(self) -> str:
         product = self.choice.product if self.choice else "not prepared"
