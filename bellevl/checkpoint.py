@@ -134,6 +134,10 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         """
         return self._holder(name).read_copy(name, dtype, shared)
 
+    def warm(self, name: str) -> None:
+        """Reads the tensor into the system's cache and no further. Raises CheckpointError."""
+        self._holder(name).warm(name)
+
     def keep_shared(self, name: str) -> None:
         """What was read shared last from the file of this tensor stays good for ever."""
         self._holder(name).keep_shared()

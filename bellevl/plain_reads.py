@@ -31,6 +31,9 @@ DTYPES = {
 #: that is new costs more than what is read into it (1.4 against 8.3 GB/s from the system's cache on a Zen 4).
 PIECE = 1 << 21
 
+#: Bytes that are read at a time when nothing is kept of them.
+WARMED = 1 << 20
+
 
 class PlainFile(AbstractContextManager["PlainFile"]):
     """An open file; its methods raise OSError or ValueError for one that is damaged."""
@@ -69,6 +72,19 @@ class PlainFile(AbstractContextManager["PlainFile"]):
                 self._fill(read)
                 piece.copy_(read)
         return tensor
+
+    def warm(self, name: str) -> None:
+        """Reads a tensor and keeps nothing of it: the system's cache does."""
+        start, table = self._header
+        first, end = table[name]["data_offsets"]
+        buffer = memoryview(bytearray(WARMED))
+        self._file.seek(start + first)
+        left = end - first
+        while left > 0:
+            count = self._file.readinto(buffer[: min(left, WARMED)])
+            if not count:
+                raise ValueError("it ends inside a tensor")
+            left -= count
 
     def keep_shared(self) -> None:
         """The memory that was shared is from now on that of the tensor that was read last."""

@@ -55,6 +55,14 @@ class Shard:
         tensor = self.read(name)
         return tensor.to(dtype if tensor.is_floating_point() else None, copy=True)
 
+    def warm(self, name: str) -> None:
+        """Into the system's cache; nothing for a pickle, which lies there as a whole."""
+        if self._tensors is None:
+            try:
+                self._plain.warm(name)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise CheckpointError("model.damaged_shard", shard=self.path, reason=error) from error
+
     def keep_shared(self) -> None:
         if self._tensors is None:
             self._plain.keep_shared()

@@ -147,7 +147,8 @@ def quantize_with_peer(options: argparse.Namespace, bits: int, group_size: int, 
     from gptqmodel.quantization import QuantizeConfig
     from gptqmodel.quantization.gptq import GPTQ
 
-    from quantize import Recipe, block_stream, quantize
+    from quantize import Recipe, quantize
+    from quantize.blocks import stages
     from quantize.solver.gptq import QuantizedWeight
     from quantize.solver.hessian import relative_error
 
@@ -179,7 +180,7 @@ def quantize_with_peer(options: argparse.Namespace, bits: int, group_size: int, 
         return [solve(W, H) for W in weights]
 
     recipe = Recipe(group_size=group_size, nsamples=options.calibration, seed=options.seed)
-    with mock.patch.object(block_stream, "quantize_weights", solve_all):
+    with mock.patch.object(stages, "quantize_weights", solve_all):
         for _ in quantize(options.source, target, recipe):
             pass
 

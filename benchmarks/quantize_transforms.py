@@ -1,12 +1,10 @@
 """What changing the weights before they are rounded, without changing the function, is worth: KL divergence.
 
     python benchmarks/quantize_transforms.py [--source models/nano] [--networks as-trained,aligned,scaled]
+                                             [--ways "default,--rotate,--awq-scaling,--rotate --awq-scaling"]
 
-Two changes. `--rotate` is the pipeline's own (quantize/transform.py). Scaling as in AWQ (Lin et al., 2306.00978) is
-made here: inputs of a layer are divided by s = rms^alpha of their channel, its weights multiplied by it. Of alphas
-0, 0.1 .. 0.8 the one is taken whose GPTQ solution loses least on the layer's own Hessian (on 128 outputs), together
-for layers that share inputs. 1/s goes into the norms, the rows of w1 and the values' rows of c_attn, and the folded
-int4 checkpoint is what is measured.
+The pipeline's own two changes, each alone and together: `--rotate` (quantize/transform.py) and `--awq-scaling`
+(quantize/solver/scaling.py).
 
 Three networks, which are one function (their logits differ by rounding):
 
@@ -20,7 +18,8 @@ Three networks, which are one function (their logits differ by rounding):
                 behind them divided by it: outliers that scaling can undo exactly, for they were made by its inverse
 
 All are measured against the original on the same held-out conversations, each with two seeds, which choose the
-conversations that calibrate and draw the rotation. Rows of networks that are not asked for stay in the results.
+conversations that calibrate and draw the rotation. Rows of networks and ways that are not asked for stay in the
+results.
 """
 
 from __future__ import annotations
@@ -46,13 +45,12 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from bellevl.checkpoint import load_model  # noqa: E402
-from bellevl.config import ModelConfig, read_config  # noqa: E402
+from bellevl.config import read_config  # noqa: E402
 from bellevl.evaluation.fidelity import Conversation, fidelity  # noqa: E402
 from bellevl.tokenizer import load_tokenizer  # noqa: E402
-from quantize import Recipe, block_stream, quantize  # noqa: E402
-from quantize.block_stream import read_block  # noqa: E402
+from quantize import Recipe, quantize  # noqa: E402
+from quantize.blocks.reader import read_block  # noqa: E402
 from quantize.calibration import calibration_set, held_out_set  # noqa: E402
-from quantize.solver import gptq  # noqa: E402
 from quantize.storage.layout import block_prefix  # noqa: E402
 from quantize.transform import Rotation  # noqa: E402
 
@@ -66,30 +64,28 @@ MAKING_SEED = 99
 #: By how much channels of the scaled network are larger, and one in how many is.
 FACTOR, ONE_IN = 16.0, 32
 
-ALPHAS = tuple(n / 10 for n in range(9))
-SAMPLED_OUTPUTS = 128
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, default=ROOT / "models" / "nano")
     parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--samples", type=int, default=64, help="conversations that are measured on")
     options = parser.parse_args()
     machine = describe_machine()
+    networks, ways = options.networks.split(","), options.ways.split(",")
     with tempfile.TemporaryDirectory() as folder:
-        made = [measure(options.source, name, options.samples, Path(folder)) for name in options.networks.split(",")]
-        rows = [row for found in made for row in found]
+        rows = [row for name in networks for row in measure(options.source, name, ways, options.samples, Path(folder))]
     path = RESULTS / f"{NAME}.json"
     kept = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-    rows += [row for row in kept if row["network"] not in {row["network"] for row in rows}]
-    rows.sort(key=lambda row: list(NETWORKS).index(row["network"]))
+    rows += [row for row in kept if row["way"] in WAYS and (row["network"] not in networks or row["way"] not in ways)]
+    rows.sort(key=lambda row: (list(NETWORKS).index(row["network"]), GROUPS.index(row["group_size"]), row["seed"]))
     record = {"machine": machine, "samples": options.samples, "rows": rows}
     save_result(NAME, record, page(record, machine_line(machine)))
 
 
-def measure(original: Path, name: str, samples: int, folder: Path) -> Iterator[dict[str, Any]]:
-    """Every way of quantizing one network, at every group size, with both seeds."""
+def measure(original: Path, name: str, ways: list[str], samples: int, folder: Path) -> Iterator[dict[str, Any]]:
+    """These ways of quantizing one network, at every group size, with both seeds."""
     config, _ = read_config(original)
     tokenizer = load_tokenizer(original)
     chosen = held_out_set(tokenizer, config, original, samples, 1024)
@@ -99,15 +95,16 @@ def measure(original: Path, name: str, samples: int, folder: Path) -> Iterator[d
     same = fidelity(original, source, conversations, tokenizer).all.kl_mean
     for group in GROUPS:
         for seed in SEEDS:
-            for way, make in WAYS.items():
+            for way in ways:
                 target = folder / "result"
-                alphas = make(source, target, Recipe(group_size=group, seed=seed))
+                for _ in quantize(source, target, replace(WAYS[way], group_size=group, seed=seed)):
+                    pass
                 found = fidelity(original, target, conversations, tokenizer).record()
                 del found["histogram"]
                 shutil.rmtree(target)
                 facts = {"network": name, "group_size": group, "seed": seed, "way": way}
                 print(*facts.values(), f"kl {found['kl_mean']:.5f}", flush=True)
-                yield {**facts, "kl_of_network": same, "alphas": alphas, **found}
+                yield {**facts, "kl_of_network": same, **found}
 
 
 # Networks that are the same function.
@@ -210,90 +207,11 @@ def write_float(source: Path, folder: Path, tensors: dict[str, Tensor]) -> None:
 NETWORKS: dict[str, Callable[[Path, Path], None]] = {"as-trained": as_trained, "aligned": aligned, "scaled": scaled}
 
 
-# Ways of quantizing them.
-
-
-def default(source: Path, target: Path, recipe: Recipe) -> list[float]:
-    """The pipeline as it is."""
-    for _ in quantize(source, target, recipe):
-        pass
-    return []
-
-
-def rotated(source: Path, target: Path, recipe: Recipe) -> list[float]:
-    """`--rotate`."""
-    return default(source, target, replace(recipe, rotate=True))
-
-
-def scaled_channels(source: Path, target: Path, recipe: Recipe) -> list[float]:
-    """AWQ's scaling, folded into the result. Returns the alphas, stage by stage."""
-    solver = _ScalingSolver()
-    with (
-        mock.patch.object(block_stream, "quantize_weights", solver),
-        mock.patch.object(block_stream, "QuantizedLinear", solver.linear),
-    ):
-        default(source, target, recipe)
-    config, _ = read_config(source)
-    tensors = load_file(target / "model.safetensors")
-    for index in range(config.num_hidden_layers):
-        _fold(tensors, block_prefix(index), config, solver.scales[4 * index : 4 * index + 4])
-    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
-    return solver.alphas
-
-
-class _ScalingSolver:
-    """In place of gptq.quantize_weights: it solves for weights times s and inputs divided by s."""
-
-    def __init__(self) -> None:
-        self.alphas: list[float] = []
-        self.scales: list[Tensor] = []
-        self._solve = gptq.quantize_weights
-        self._linear = block_stream.QuantizedLinear
-
-    def __call__(self, weights: list[Tensor], H: Tensor, recipe: Recipe, drift: None = None) -> list[Any]:
-        assert drift is None
-        alpha = min(ALPHAS, key=lambda alpha: self._lost(weights, H, recipe, alpha))
-        s = channel_scales(H, alpha)
-        self.alphas.append(alpha)
-        self.scales.append(s)
-        return self._solve([W.float() * s for W in weights], H / (s[:, None] * s), recipe)
-
-    def linear(self, *given: Any) -> Any:
-        """A solved layer that the block goes on with: its inputs are not divided, so its weights are."""
-        made = self._linear(*given)
-        made.weight = made.weight / self.scales[-1][:, None]
-        return made
-
-    def _lost(self, weights: list[Tensor], H: Tensor, recipe: Recipe, alpha: float) -> float:
-        """Squared output error on H of some outputs."""
-        s = channel_scales(H, alpha)
-        sampled = [W[:: max(len(W) // SAMPLED_OUTPUTS, 1)].float() * s for W in weights]
-        turned = H / (s[:, None] * s)
-        lost = [W - Q.dequantize() for W, Q in zip(sampled, self._solve(list(sampled), turned, recipe), strict=True)]
-        return sum(float(((D @ turned) * D).sum()) for D in lost)
-
-
-def channel_scales(H: Tensor, alpha: float) -> Tensor:
-    """rms^alpha of each input, with a geometric mean of one [I]."""
-    logs = alpha * H.diagonal().clamp(min=1e-12).log() / 2
-    return (logs - logs.mean()).clamp(-7, 7).exp()
-
-
-def _fold(tensors: dict[str, Tensor], prefix: str, config: ModelConfig, scales: list[Tensor]) -> None:
-    """What divides the inputs goes into what makes them. An output's factor is one of all its groups' scales."""
-    normal, mixed, attended, gated = scales
-    values = slice(2 * config.hidden_size, 3 * config.hidden_size)
-    for name, s in (("ln_1.weight", normal), ("ln_2.weight", attended), ("mlp.w1.scales", gated)):
-        tensors[prefix + name] = (tensors[prefix + name].float() / s).half()
-    for name in ("attn.c_attn.scales", "attn.c_attn.bias"):
-        part = tensors[prefix + name][..., values]
-        part.copy_(part.float() / mixed)
-
-
-WAYS: dict[str, Callable[[Path, Path, Recipe], list[float]]] = {
-    "default": default,
-    "--rotate": rotated,
-    "AWQ's scaling": scaled_channels,
+WAYS = {
+    "default": Recipe(),
+    "--rotate": Recipe(rotate=True),
+    "--awq-scaling": Recipe(awq_scaling=True),
+    "--rotate --awq-scaling": Recipe(rotate=True, awq_scaling=True),
 }
 
 

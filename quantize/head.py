@@ -12,7 +12,8 @@ from bellevl.errors import CheckpointError, QuantizeError
 from bellevl.layers import RMSNorm
 from bellevl.quantization import HEAD
 
-from .block_stream import TOKENS, QuantizedLayer, Streams
+from .blocks.passes import TOKENS, Streams
+from .blocks.stages import QuantizedLayer
 from .meter import Stopwatch
 from .recipe import Recipe
 from .solver.drift import Drift

@@ -34,7 +34,7 @@ FILE = "job.json"
 LOCK = "lock"
 
 #: Raised whenever a job begun by an older version must not be gone on with.
-FORMAT = 4
+FORMAT = 5
 
 #: So many bytes the streams of a job may take on the disk beside the result.
 STREAM_BYTES = 2_900_000_000

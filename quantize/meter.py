@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +39,23 @@ def resident_bytes() -> int | None:
         return None
     # Only macOS comes here, and it counts in bytes.
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def give_back() -> None:
+    """Memory that was freed goes back to the system now, where the C library is told so: glibc keeps what came in
+    pieces below 32 MB, which was 0.2 GB beside the 14B's largest Hessian."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.lru_cache(maxsize=1)
+def _malloc_trim() -> Callable[[int], int] | None:
+    """glibc's malloc_trim; None elsewhere."""
+    if not sys.platform.startswith("linux"):
+        return None
+    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return found
 
 
 def device_peak(device: torch.device) -> int:

@@ -27,7 +27,9 @@ from bellevl.errors import CheckpointError, QuantizeError
 from bellevl.quantization import HEAD
 from bellevl.text import Block
 
-from .block_stream import BlockReader, QuantizedLayer, RotaryTables, Streams, quantize_block, round_block
+from .blocks.passes import RotaryTables, Streams
+from .blocks.reader import BlockReader
+from .blocks.stages import QuantizedLayer, quantize_block, round_block
 from .calibration import CalibrationSource
 from .head import quantize_head
 from .job import BlockReport, Job, LayerReport
@@ -39,7 +41,7 @@ from .record.receipt import hash_files, make_receipt, write_receipt
 from .spending.sensitivity import Sensitivity
 from .storage.activations import Activations
 from .storage.folder import write_small_files
-from .storage.layout import block_prefix, is_packed, packed_tensors
+from .storage.layout import NORMS, STAGES, block_prefix, is_packed, packed_tensors
 from .storage.shards import ShardWriter
 from .task import COPY_WORK, Task, Work, disk_bytes, prepare, spend_budget, stream_bytes
 
@@ -212,7 +214,10 @@ def _quantize_blocks(run: _Running) -> Iterator[Progress]:
     """All blocks that are not done; the next one is read while one is worked on."""
     task = run.task
     rotary = RotaryTables(task.config, task.device)
-    with BlockReader(task.source, task.config, run.job.blocks, task.device, task.rotation) as reader:
+    # On the CPU the next block waits outside until the largest Hessian is gone.
+    at_once = task.device.type != "cpu" or not task.recipe.calibrates
+    first = run.job.blocks
+    with BlockReader(task.source, task.config, first, task.device, task.rotation, at_once=at_once) as reader:
         for index in range(run.job.blocks, task.config.num_hidden_layers):
             yield from _quantize_block(run, reader, rotary, index)
 
@@ -226,6 +231,8 @@ def _quantize_block(run: _Running, reader: BlockReader, rotary: RotaryTables, in
     for solved in _solve_block(run, block, rotary, index, watch):
         report = _write_layer(run, index, block_prefix(index), solved, watch)
         del solved  # before the next layer needs its memory
+        if report.layer == STAGES[-1][-1]:
+            reader.make_room()
         reports.append(report)
         run.clock.advance(work.layers[report.layer])
         yield run.clock.progress("block", blocks, index, report)
@@ -307,6 +314,8 @@ def _write_layer(run: _Running, index: int, prefix: str, solved: QuantizedLayer,
     with watch.part("write"):
         for part, tensor in tensors.items():
             run.writer.write(f"{name}.{part}", tensor)
+        if solved.norm is not None:
+            run.writer.write(f"{prefix}{NORMS[solved.layer]}.weight", solved.norm.half().cpu())
     weight = solved.weight
     return LayerReport(index, solved.layer, weight.method, weight.damp_percent, weight.error)
 

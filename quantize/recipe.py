@@ -16,7 +16,9 @@ METHODS = ("gptq", "rtn", "nf4")
 BITS = (4, 8)
 
 #: Settings that say nothing about NF4 weights.
-NOT_FOR_NF4 = ("bits", "group_size", "sym", "float_targets", "rotate", "lm_head_bits", "eight_bits", "budget")
+NOT_FOR_NF4 = (
+    "bits", "group_size", "sym", "float_targets", "rotate", "awq_scaling", "lm_head_bits", "eight_bits", "budget",
+)  # fmt: skip
 GROUP_SIZES = (32, 64, 128, -1)
 
 
@@ -41,6 +43,9 @@ class Recipe:
     (see transform.py); nothing is left to do at run time. The embedded model has no outliers and loses by it (0 to
     14%); where a few channels of its residual stream are made large, as is reported of large models, it takes 7 to 18%
     off the KL divergence (benchmarks/results/quantize_transforms.md).
+    `awq_scaling`: inputs of a layer are divided, channel by channel, by a power of two that grows with their
+    activations, and its weights multiplied by it; the divisor goes into the norm or the layer before it (see
+    solver/scaling.py). The same function again and a plain checkpoint.
     `picture_weight`: how much a picture's token counts beside one of text (a picture has hundreds of them).
     `eight_bits`: layers by their full names that get 8 bits; one symmetric scale for all inputs of an output, which
     costs nothing in 8 bits and is what fast products take. `lm_head_bits`: those of the head, 16: it stays float.
@@ -62,6 +67,7 @@ class Recipe:
     search_scales: bool = True
     float_targets: bool = False
     rotate: bool = False
+    awq_scaling: bool = False
     picture_weight: float = 1.0
     lm_head_bits: int = 16
     eight_bits: tuple[str, ...] = ()
@@ -80,6 +86,8 @@ class Recipe:
         _demand(self.lm_head_bits in (*BITS, 16), "lm_head_bits", self.lm_head_bits, "not 4, 8 or 16")
         reason = f"and with {self.bits} bits there is nothing to choose"
         _demand(self.budget is None or self.bits == 4, "budget", self.budget, reason)
+        reason = "and without calibration nothing says how large activations are"
+        _demand(self.method != "rtn" or not self.awq_scaling, "awq_scaling", self.awq_scaling, reason)
         _demand(self.nsamples >= 1, "nsamples", self.nsamples, "less than 1")
         _demand(self.seqlen >= 32, "seqlen", self.seqlen, "less than 32")
         _demand(0 <= self.seed < 2**63, "seed", self.seed, "not a whole number from 0 to 2^63 - 1")

@@ -22,6 +22,8 @@ from bellevl.tokenizer import load_tokenizer
 from .calibration import CalibrationSet, CalibrationSource, calibration_set
 from .job import FORMAT, STREAM_BYTES, check_target, fingerprint
 from .recipe import Recipe
+from .solver.hessian import SAMPLED_OUTPUTS
+from .solver.scaling import ALPHAS
 from .spending.bits_of_units import UnitReport, check_possible, plan_bytes, report_units, spend
 from .spending.sensitivity import Sensitivity, measured_samples
 from .storage.activations import CPU, Activations
@@ -161,6 +163,8 @@ class Work:
                     layers[layer] = ROUNDING_WORK * inputs * outputs
                     continue
                 layers[layer] = shared + 1.5 * tokens * inputs * outputs + outputs * inputs * (inputs / 2 + 400)
+                if task.recipe.awq_scaling and n == 0:
+                    layers[layer] += len(ALPHAS) * (inputs**3 / 6 + SAMPLED_OUTPUTS * inputs * (inputs / 2 + 400))
                 if task.recipe.float_targets:
                     # The float pass, what outputs lack, and the weights that make good for it.
                     layers[layer] += 2.5 * tokens * inputs * outputs + outputs * inputs**2

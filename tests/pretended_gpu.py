@@ -19,8 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bellevl.config import read_config
 from bellevl.text import Block
-from quantize import block_stream
-from quantize.block_stream import RotaryTables, StoredLinear, Streams, quantize_block, round_block
+from quantize.blocks import linears
+from quantize.blocks.linears import StoredLinear
+from quantize.blocks.passes import RotaryTables, Streams
+from quantize.blocks.stages import quantize_block, round_block
 from quantize.meter import Stopwatch
 from quantize.recipe import Recipe
 from quantize.solver import hessian
@@ -33,6 +35,7 @@ RECIPES = {
     "one-group": Recipe(group_size=-1),
     "act-order": Recipe(group_size=32, desc_act=True, static_groups=False),
     "at-once": Recipe(group_size=32, true_sequential=False),
+    "scaled": Recipe(group_size=32, awq_scaling=True),
 }
 TOKENS = 48
 
@@ -64,7 +67,7 @@ def pretend() -> None:
     for name, value in {**changes, "__index__": lambda t: 0}.items():
         setattr(Tensor, name, value)
     hessian._factorize_corner = lambda corner: (corner.tril(), hessian.invert_triangle(corner, upper=False))
-    block_stream._has_bfloat16 = lambda device: True  # type: ignore[assignment]
+    linears._has_bfloat16 = lambda device: True  # type: ignore[assignment]
 
 
 def main() -> None:

@@ -132,7 +132,8 @@ def test_nf4_is_one_option(bellevl: Bellevl, answer: Answer, tiny_folder: Path, 
 
 
 @pytest.mark.parametrize(
-    "option", [("--bits", "8"), ("--group-size", "64"), ("--asym",), ("--rotate",), ("--lm-head-bits", "8")]
+    "option",
+    [("--bits", "8"), ("--group-size", "64"), ("--asym",), ("--rotate",), ("--awq-scaling",), ("--lm-head-bits", "8")],
 )
 def test_nf4_has_one_form(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path, option: tuple[str, ...]) -> None:
     """Settings that NF4 does not have are refused by name, in one line, before anything is written."""
@@ -148,14 +149,15 @@ def test_nf4_takes_settings_at_their_defaults(bellevl: Bellevl, tiny_folder: Pat
 
 
 def test_ways_to_solve_are_options(bellevl: Bellevl, tiny_folder: Path, tmp_path: Path) -> None:
-    """Act order is on, float targets and rotation are off unless said otherwise; the receipt tells what was taken."""
-    said = ("--no-act-order", "--float-targets", "--rotate")
-    for number, (given, expected) in enumerate((((), (True, False, False)), (said, (False, True, True)))):
+    """Act order is on, all else is off unless said otherwise; the receipt tells what was taken."""
+    said = ("--no-act-order", "--float-targets", "--rotate", "--awq-scaling")
+    names = ("desc_act", "float_targets", "rotate", "awq_scaling")
+    for number, (given, expected) in enumerate((((), (True, False, False, False)), (said, (False, True, True, True)))):
         target = tmp_path / f"int4-{number}"
         done = bellevl("quantize", tiny_folder, target, "--samples", "3", "--seqlen", "64", *given)
         assert done.returncode == 0, done.stderr.decode()
         recipe = json.loads((target / "receipt.json").read_text(encoding="utf-8"))["recipe"]
-        assert (recipe["desc_act"], recipe["float_targets"], recipe["rotate"]) == expected
+        assert tuple(recipe[name] for name in names) == expected
 
 
 def test_a_rotated_model_answers(bellevl: Bellevl, answer: Answer, tiny_folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from bellevl.config import read_config
 from quantize import Recipe, quantize
-from quantize.block_stream import RotaryTables, Streams, quantize_block, read_block
+from quantize.blocks.passes import RotaryTables, Streams
+from quantize.blocks.reader import read_block
+from quantize.blocks.stages import quantize_block
 from quantize.meter import Stopwatch
 from quantize.record.estimate import estimate
 from quantize.solver import hessian

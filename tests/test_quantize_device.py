@@ -29,7 +29,7 @@ def test_no_tensor_is_left_behind() -> None:
     """A block's forward passes, Hessians, solves and packing work where the block is, for every kind of recipe."""
     done = subprocess.run([sys.executable, str(PRETENDED)], capture_output=True, cwd=PRETENDED.parents[1])
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    assert len(done.stdout.decode().split()) == 7
+    assert len(done.stdout.decode().split()) == 8
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])

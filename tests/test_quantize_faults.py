@@ -15,7 +15,7 @@ from torch import Tensor
 from bellevl import load_model
 from bellevl.errors import CheckpointError, QuantizeError
 from quantize import Progress, Recipe, quantize
-from quantize.block_stream import BlockReader
+from quantize.blocks.reader import BlockReader
 from quantize.record.receipt import headline, read_receipt
 from quantize.solver import hessian
 

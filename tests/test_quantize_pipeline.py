@@ -23,7 +23,9 @@ from bellevl.errors import BellevlError, CheckpointError, QuantizeError
 from bellevl.qlinear import Int4Linear
 from bellevl.sizes import block_linears
 from quantize import Progress, Recipe, quantize
-from quantize.block_stream import RotaryTables, Streams, quantize_block, read_block
+from quantize.blocks.passes import RotaryTables, Streams
+from quantize.blocks.reader import read_block
+from quantize.blocks.stages import quantize_block
 from quantize.meter import Stopwatch
 from quantize.record.receipt import read_receipt
 from quantize.storage.activations import Activations

@@ -17,7 +17,7 @@ from bellevl.config import read_config
 from bellevl.errors import QuantizeError
 from bellevl.packing import unpack_rows
 from quantize import Recipe, quantize
-from quantize.block_stream import read_block
+from quantize.blocks.reader import read_block
 from quantize.record.estimate import estimate
 from quantize.record.receipt import read_receipt
 from quantize.record.report import report_page

@@ -44,6 +44,9 @@ def quantize(
         bool, typer.Option("--float-targets", help=say("help.float_targets"), show_default=False)
     ] = False,
     rotate: Annotated[bool, typer.Option("--rotate", help=say("help.rotate"), show_default=False)] = False,
+    awq_scaling: Annotated[
+        bool, typer.Option("--awq-scaling", help=say("help.awq_scaling"), show_default=False)
+    ] = False,
     budget: Budget = None,
     device: Annotated[
         str | None, typer.Option("--device", help=say("help.quantize_device"), metavar="NAME", show_default=False)
@@ -56,7 +59,7 @@ def quantize(
     run(
         QuantizeOptions(
             source, target, calibration, bits, group_size, asym, act_order, damp, samples, seqlen, seed, method,
-            picture_weight, float_targets, lm_head_bits, rotate, device, dry_run,
+            picture_weight, float_targets, lm_head_bits, rotate, awq_scaling, device, dry_run,
             budget=budget,
         )
     )  # fmt: skip

@@ -53,6 +53,7 @@ class QuantizeOptions:
     float_targets: bool = False
     lm_head_bits: int | None = None
     rotate: bool = False
+    awq_scaling: bool = False
     device: str | None = None
     dry_run: bool = False
     budget: int | None = None
@@ -133,6 +134,7 @@ def recipe_of(options: QuantizeOptions) -> Recipe:
         "desc_act": options.act_order,
         "float_targets": options.float_targets,
         "rotate": options.rotate,
+        "awq_scaling": options.awq_scaling,
     }
     return Recipe(**switches, **known)  # type: ignore[arg-type]
 

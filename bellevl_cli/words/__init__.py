@@ -40,7 +40,13 @@ VARIABLES = ("BELLEVL_LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("max_tokens", "temperature", "top_p", "seed")}
 OPTIONS |= {"group_size": "--group-size", "damp_percent": "--damp", "nsamples": "--samples", "seqlen": "--seqlen"}
 OPTIONS |= {"budget": "--budget", "picture_weight": "--picture-weight", "method": "--method"}
-OPTIONS |= {"bits": "--bits", "sym": "--asym", "float_targets": "--float-targets", "rotate": "--rotate"}
+OPTIONS |= {
+    "bits": "--bits",
+    "sym": "--asym",
+    "float_targets": "--float-targets",
+    "rotate": "--rotate",
+    "awq_scaling": "--awq-scaling",
+}
 OPTIONS |= {"lm_head_bits": "--lm-head-bits"}
 
 #: Every room's messages. An id stands in one of them only.

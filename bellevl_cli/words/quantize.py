@@ -41,6 +41,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "先旋转权重，功能不变，摊开离群通道",
         "turn the weights first, the same function: outlier channels are spread",
     ),
+    "help.awq_scaling": (
+        "按激活大小缩放权重 (AWQ)，功能不变",
+        "scale weights by their activations (AWQ), the same function",
+    ),
     "help.lm_head_bits": (
         "输出层的位数: 4 8，16 为不量化 [16]",
         "bits of the head: 4 8, 16: it stays float [16]",

@@ -15,7 +15,7 @@ import torch
 from bellevl.config import ModelConfig
 from bellevl.sizes import block_linears, count_parameters
 
-from ..block_stream import TOKENS
+from ..blocks.passes import NUMBERS, TOKENS
 from ..calibration import CalibrationSource
 from ..recipe import Recipe
 from ..solver.gptq import OUTPUTS
@@ -68,16 +68,17 @@ def estimate(
 
 
 def memory_bytes(task: Task) -> int:
-    """The most that any stage holds: copying the largest tensor, the vision encoder, or a block and the next one."""
+    """The most that any stage holds: copying the largest tensor, the vision encoder, or a block and its Hessian."""
     config, stored = task.config, _stored_bytes(task.config)
     block = stored * sum(i * o for i, o in block_linears(config).values())
     widest = max(config.mlp_width, config.hidden_size)
-    tokens = min(TOKENS, max(task.calibration.lengths, default=0) + TOKENS)
-    solve = 4 * widest**2 + torch.get_num_threads() * 4 * 2 * widest * min(OUTPUTS, widest)
-    working = 2 * block + solve + 4 * 4 * tokens * config.mlp_width
+    tokens = max(min(TOKENS, NUMBERS // config.mlp_width), *task.calibration.lengths, 0)
+    pieces = 4 * 3 * tokens * config.mlp_width
+    solve = torch.get_num_threads() * (4 + stored) * widest * min(OUTPUTS, widest)
+    working = max(2 * block, block + 4 * widest**2 + max(pieces, solve))
     if task.recipe.float_targets:
         # The float block stays beside the quantized one; what outputs lack, and targets in float32.
-        working += block + 2 * 4 * widest * config.hidden_size + 4 * 4 * tokens * config.mlp_width
+        working += block + 2 * 4 * widest * config.hidden_size + pieces
     copy = (stored + 1) * config.vocab_size * config.hidden_size
     embed = stored * count_parameters(config).vision
     # The head as it is stored, its codes in two orders, and their words while they are put together.

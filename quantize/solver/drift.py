@@ -39,6 +39,10 @@ class Drift:
         self._sum.addmm_(lacking.T, x.float())
         self._rows += x.shape[0] if weight is None else float(weight.sum())
 
+    def divide_inputs(self, s: Tensor) -> None:
+        """From now on for inputs that are divided by s [I], and weights times s."""
+        self._sum /= s
+
     def of_layer(self, layer: int) -> Drift:
         """The same for the layer of this number alone, gathered already."""
         alone = Drift([self._weights[layer]])

@@ -32,7 +32,9 @@ from bellevl.quantization import HEAD
 from bellevl.sizes import block_linears
 from bellevl.text import Block
 
-from ..block_stream import BlockReader, QuantizedLinear, RotaryTables, StoredLinear
+from ..blocks.linears import QuantizedLinear, StoredLinear
+from ..blocks.passes import RotaryTables
+from ..blocks.reader import BlockReader
 from ..calibration import CalibrationSet
 from ..prefix import embed_samples
 from ..recipe import Recipe

@@ -24,6 +24,9 @@ from ..solver.nf4_layer import Nf4Layer, nf4_parts, nf4_tensors
 #: Layers of a block in the order in which they are solved; those of one stage see the same inputs.
 STAGES = (("attn.c_attn",), ("attn.c_proj",), ("mlp.w1", "mlp.w2"), ("mlp.c_proj",))
 
+#: The first layer behind each norm of a block.
+NORMS = {"attn.c_attn": "ln_1", "mlp.w1": "ln_2"}
+
 #: Formats as safetensors names them.
 DTYPES = {
     "BF16": torch.bfloat16,
