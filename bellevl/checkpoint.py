@@ -126,13 +126,15 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
             return tensor
         return self.read_copy(name, dtype).to(device)
 
-    def read_copy(self, name: str, dtype: torch.dtype | None = None, *, shared: bool = False) -> Tensor:
+    def read_copy(
+        self, name: str, dtype: torch.dtype | None = None, *, shared: bool = False, rows: range | None = None
+    ) -> Tensor:
         """The tensor in memory of its own on the CPU, floats cast to `dtype` when it is given. Raises CheckpointError.
 
         What is read so leaves no mapped pages behind, which would count as this program's memory. `shared`: good until
-        the next tensor is read so.
+        the next tensor is read so. `rows`: no others (the first axis).
         """
-        return self._holder(name).read_copy(name, dtype, shared)
+        return self._holder(name).read_copy(name, dtype, shared, rows)
 
     def warm(self, name: str) -> None:
         """Reads the tensor into the system's cache and no further. Raises CheckpointError."""

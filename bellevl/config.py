@@ -43,6 +43,11 @@ class VisionConfig:
         return int(self.width * self.mlp_ratio)
 
     @property
+    def patches(self) -> int:
+        """Of a picture."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
     def resampler_heads(self) -> int:
         return self.output_dim // 128
 

@@ -45,24 +45,29 @@ class PlainFile(AbstractContextManager["PlainFile"]):
     def __exit__(self, *exc: object) -> None:
         self._file.close()
 
-    def read(self, name: str, dtype: torch.dtype | None = None, *, shared: bool = False) -> Tensor | None:
+    def read(
+        self, name: str, dtype: torch.dtype | None = None, *, shared: bool = False, rows: range | None = None
+    ) -> Tensor | None:
         """A tensor in memory of its own, floats in `dtype`; None where its format is not one of DTYPES.
 
         There is no second copy of a tensor that is cast, but for a piece. `shared`: its memory is used again by the
-        next one that is read so.
+        next one that is read so. `rows`: no others.
         """
         start, table = self._header
         entry = table[name]
         stored = DTYPES.get(entry["dtype"])
         if stored is None:
             return None
-        first, end = entry["data_offsets"]
-        if end - first != math.prod(entry["shape"]) * stored.itemsize:
+        shape, (first, end) = entry["shape"], entry["data_offsets"]
+        if end - first != math.prod(shape) * stored.itemsize:
             raise ValueError("its table contradicts itself")
+        if rows is not None:
+            first += rows.start * math.prod(shape[1:]) * stored.itemsize
+            shape = [len(rows), *shape[1:]]
         if shared:
-            tensor = self._reused(end - first).view(stored).view(entry["shape"])
+            tensor = self._reused(math.prod(shape) * stored.itemsize).view(stored).view(shape)
         else:
-            tensor = torch.empty(entry["shape"], dtype=dtype if dtype and stored.is_floating_point else stored)
+            tensor = torch.empty(shape, dtype=dtype if dtype and stored.is_floating_point else stored)
         self._file.seek(start + first)
         if tensor.dtype == stored:
             self._fill(tensor)

@@ -42,17 +42,19 @@ class Shard:
         except (SafetensorError, OSError, RuntimeError) as error:
             raise CheckpointError("model.damaged_shard", shard=self.path, reason=error) from error
 
-    def read_copy(self, name: str, dtype: torch.dtype | None, shared: bool = False) -> Tensor:
-        """In memory of its own, floats cast to `dtype`; see PlainFile.read for `shared`."""
+    def read_copy(
+        self, name: str, dtype: torch.dtype | None, shared: bool = False, rows: range | None = None
+    ) -> Tensor:
+        """In memory of its own, floats cast to `dtype`; see PlainFile.read for `shared` and `rows`."""
         copied = None
         if self._tensors is None:
             try:
-                copied = self._plain.read(name, dtype, shared=shared)
+                copied = self._plain.read(name, dtype, shared=shared, rows=rows)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise CheckpointError("model.damaged_shard", shard=self.path, reason=error) from error
         if copied is not None:
             return copied
-        tensor = self.read(name)
+        tensor = self.read(name) if rows is None else self.read(name)[rows.start : rows.stop]
         return tensor.to(dtype if tensor.is_floating_point() else None, copy=True)
 
     def warm(self, name: str) -> None:

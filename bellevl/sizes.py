@@ -125,13 +125,19 @@ def nf4_bytes(inputs: int, outputs: int, bias: bool, nested: bool) -> int:
     return nf4_state.packed_bytes(count) + maxima + 4 * 16 + len(nf4_state.write_state(state)) + 2 * outputs * bias
 
 
+def count_vision_block(visual: VisionConfig) -> int:
+    """One block of the vision encoder."""
+    width = visual.width
+    attention = 3 * width * width + 3 * width + width * width + width
+    mlp = 2 * width * visual.mlp_width + visual.mlp_width + width
+    return attention + mlp + 4 * width
+
+
 def _count_vision(visual: VisionConfig) -> int:
     """Vision encoder, resampler, ln_post and proj."""
     width, out = visual.width, visual.output_dim
-    attention = 3 * width * width + 3 * width + width * width + width
-    mlp = 2 * width * visual.mlp_width + visual.mlp_width + width
     encoder = 3 * visual.patch_size**2 * width + STORED_POSITIONS * width + 2 * width
-    encoder += visual.layers * (attention + mlp + 4 * width)
+    encoder += visual.layers * count_vision_block(visual)
     kv_proj = 0 if width == out else width * out
     resampler = 2 * visual.n_queries * out + kv_proj + 4 * out * out + 4 * out + 4 * out
     return encoder + resampler + 2 * out + out * out

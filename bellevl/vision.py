@@ -107,6 +107,10 @@ class VisionTransformer(nn.Module):
         """[B, 3, S, S] -> [B, P, W]: what leaves the last block."""
         return self.transformer(self.embed_patches(pixels), stop)
 
+    def pool_patches(self, x: Tensor) -> Tensor:
+        """[B, P, W] -> [B, Q, C]: what becomes of what leaves the last block."""
+        return self.ln_post(self.attn_pool(x)) @ self.proj
+
     def forward(self, pixels: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
         """[B, 3, S, S] -> [B, Q, C]. Raises Interrupted when `stop()` is true between two blocks."""
-        return self.ln_post(self.attn_pool(self.encode_patches(pixels, stop))) @ self.proj
+        return self.pool_patches(self.encode_patches(pixels, stop))

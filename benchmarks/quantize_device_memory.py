@@ -6,7 +6,7 @@ The pipeline runs on a device that torch pretends (tests/pretended_gpu.py): ever
 place and no numbers, and every storage on the device is counted from its first use to its end. A card adds what this
 cannot see: its context (some hundred megabytes), the workspace of its matrix library and what its allocator keeps.
 The block has the true widths; the calibration set is `--tokens` tokens in two conversations, since a job holds one
-piece of it at a time, however long it is. Before the blocks the vision encoder is there alone, with one picture.
+piece of it at a time, however long it is. Before the blocks, one of the vision encoder's is there at a time.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import pretended_gpu  # noqa: E402
 import torch  # noqa: E402
 from _machine import save_result  # noqa: E402
+from torch import Tensor  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
 
 from bellevl.config import ModelConfig, read_config  # noqa: E402
-from bellevl.model import BelleVL  # noqa: E402
+from bellevl.vision import VisionTransformer  # noqa: E402
 from quantize.blocks.passes import RotaryTables, Streams  # noqa: E402
 from quantize.blocks.stages import quantize_block  # noqa: E402
 from quantize.meter import Stopwatch  # noqa: E402
 from quantize.recipe import Recipe  # noqa: E402
+from quantize.vision import BLOCKS, PictureFeatures  # noqa: E402
 
 RECIPES = {
     "default": Recipe(),
@@ -58,8 +60,11 @@ def main() -> None:
             rows.append({"what": f"a block, {name}", "peak_bytes": held.peak, "at": at})
             print(rows[-1], flush=True)
         with DeviceBytes() as held:
-            look(config, device)
-        rows.append({"what": "vision encoder, one picture", "peak_bytes": held.peak, "at": ""})
+            looking = Looking(config, device)
+            for _ in looking.look():
+                pass
+            looking.of_sample(0)
+        rows.append({"what": "vision encoder, one picture", "peak_bytes": held.peak, "at": "looking"})
         print(rows[-1], flush=True)
     if options.widths == 1:
         save_result("quantize_device_memory", {"tokens": options.tokens, "rows": rows}, page(options.tokens, rows))
@@ -127,18 +132,30 @@ def solve(config: ModelConfig, recipe: Recipe, device: torch.device, held: Devic
     return at if held.peak == most else "the pass that leaves the block"
 
 
-def look(config: ModelConfig, device: torch.device) -> None:
-    """One picture through the vision encoder, as `embed_samples` does it."""
-    with torch.device("meta"):
-        model = BelleVL(config).eval()
-    visual = model.transformer.visual
-    state = {
-        name: torch.empty(tensor.shape, dtype=torch.bfloat16, device=device)
-        for name, tensor in visual.state_dict().items()
-    }
-    visual.load_state_dict(state, assign=True)
-    size = config.visual.image_size if config.visual else 0
-    visual(torch.empty((1, 3, size, size), dtype=torch.bfloat16, device=device))
+class Looking(PictureFeatures):
+    """One picture, on its way through an encoder without a checkpoint."""
+
+    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+        assert config.visual is not None
+        self._config, self._device, self._dtype, self._numbers = config.visual, device, torch.bfloat16, [0]
+        self._calibration: Any = self
+        self._patches: Any = self
+        with torch.device("meta"):
+            self._visual = VisionTransformer(config.visual).eval()
+
+    def pixels(self, n: int, size: int) -> Tensor:
+        return torch.empty((1, 3, size, size))
+
+    def read(self, span: range) -> Tensor:
+        return torch.empty((self._config.patches, self._config.width), device=self._device)
+
+    def write(self, span: range, x: Tensor) -> None:
+        assert x.shape == (self._config.patches, self._config.width)
+
+    def _load(self, module: torch.nn.Module, prefix: str) -> None:
+        names = {name: x for name, x in module.state_dict().items() if prefix or not name.startswith(BLOCKS)}
+        state = {name: torch.empty(x.shape, dtype=self._dtype, device=self._device) for name, x in names.items()}
+        module.load_state_dict(state, assign=True, strict=False)
 
 
 def page(tokens: int, rows: list[dict[str, Any]]) -> str:
@@ -151,7 +168,7 @@ def page(tokens: int, rows: list[dict[str, Any]]) -> str:
         "| what is on the device | most, GB | reached while |",
         "|---|---|---|",
     ]
-    lines += [f"| {row['what']} | {row['peak_bytes'] / 1e9:.2f} | {row['at'] or 'looking'} |" for row in rows]
+    lines += [f"| {row['what']} | {row['peak_bytes'] / 1e9:.2f} | {row['at']} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ After every step the state is on the disk: the same command goes on from there a
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -41,7 +42,7 @@ from .record.receipt import hash_files, make_receipt, write_receipt
 from .spending.sensitivity import Sensitivity
 from .storage.activations import Activations
 from .storage.folder import write_small_files
-from .storage.layout import NORMS, STAGES, block_prefix, is_packed, packed_tensors
+from .storage.layout import NORMS, STAGES, TensorPlan, block_prefix, is_packed, packed_tensors
 from .storage.shards import ShardWriter
 from .task import COPY_WORK, Task, Work, disk_bytes, prepare, spend_budget, stream_bytes
 
@@ -167,20 +168,25 @@ def _copy(run: _Running) -> Iterator[Progress]:
         if is_packed(plan.name):
             continue
         with Checkpoint.open(task.source) as checkpoint:
-            tensor = checkpoint.read_copy(plan.name)
-        step = max(COPY_ELEMENTS * plan.shape[0] // max(tensor.numel(), 1), 1) if plan.shape else 1
-        for first in range(0, plan.shape[0] if plan.shape else 1, step):
-            rows = change(plan.name, tensor[first : first + step] if plan.shape else tensor).half()
-            if not bool(rows.isfinite().all()):
-                raise CheckpointError("model.not_finite", name=plan.name)
-            run.writer.write_rows(plan.name, rows, first)
-        del tensor
+            for part in _parts(plan):
+                rows = change(plan.name, checkpoint.read_copy(plan.name, rows=part)).half()
+                if not bool(rows.isfinite().all()):
+                    raise CheckpointError("model.not_finite", name=plan.name)
+                run.writer.write_rows(plan.name, rows, 0 if part is None else part.start)
         run.clock.advance(plan.nbytes * COPY_WORK)
         yield run.clock.progress("copy", task.config.num_hidden_layers)
     run.writer.sync()
     run.job.copied = True
     run.spent("copy", began)
     run.save()
+
+
+def _parts(plan: TensorPlan) -> list[range | None]:
+    """Rows of a tensor that are copied together; None: a single number."""
+    if not plan.shape:
+        return [None]
+    step = max(COPY_ELEMENTS // max(math.prod(plan.shape[1:]), 1), 1)
+    return [range(first, min(first + step, plan.shape[0])) for first in range(0, plan.shape[0], step)]
 
 
 def _change_of(task: Task) -> Callable[[str, Tensor], Tensor]:
@@ -201,8 +207,10 @@ def _embed(run: _Running) -> Iterator[Progress]:
             Checkpoint.open(task.source) as checkpoint,
             Activations(job.scratch_path, lengths, task.config.hidden_size, task.device) as stream,
         ):
-            for _ in embed_samples(checkpoint, task.calibration, stream, task.rotation):
-                run.clock.advance(run.work.embed / len(lengths))
+            done = 0.0
+            for share in embed_samples(checkpoint, task.calibration, stream, task.rotation):
+                run.clock.advance(run.work.embed * (share - done))
+                done = share
                 yield run.clock.progress("embed", task.config.num_hidden_layers)
             stream.move(job.stream_path(0))
     job.embedded = True

@@ -1,34 +1,36 @@
 """What comes before block 0: token embeddings with the picture features in their slots.
 
-The vision encoder and the embedding stand on the checkpoint's own bytes while they are used (nothing is copied when
-they are large), and are gone afterwards. Knows no Hessian and no result.
+The embedding stands on the checkpoint's own bytes while it is used. Knows no Hessian and no result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bellevl.checkpoint import Checkpoint
 from bellevl.errors import CheckpointError, QuantizeError
 from bellevl.model import BelleVL
-from bellevl.sizes import count_parameters
 
 from .calibration import CalibrationSet
-from .storage.activations import Activations
+from .storage.activations import CPU, Activations
 from .transform import Rotation
+from .vision import PREFIX, PictureFeatures, computed_in
 
-#: Up to this many bytes the embedding and the vision encoder compute in float32.
-FLOAT32_BYTES = 1 << 30
+EMBEDDING = "transformer.wte.weight"
+
+#: The patches of all pictures lie in this file, beside the stream's, as long as they are looked at.
+PATCHES = "patches.bin"
 
 
 @torch.inference_mode()
 def embed_samples(
     checkpoint: Checkpoint, calibration: CalibrationSet, stream: Activations, rotation: Rotation | None = None
-) -> Iterator[int]:
-    """Writes what enters block 0 of every sample into `stream`; yields the number of each sample once done.
+) -> Iterator[float]:
+    """Writes what enters block 0 of every sample into `stream`; yields the share of the work that is done.
 
     With a `rotation` that is what enters block 0 of the turned model.
 
@@ -36,42 +38,35 @@ def embed_samples(
 
     Raises CheckpointError for weights that are not finite where they were used.
     """
-    model = _prefix_model(checkpoint, stream.device)
-    for n, sample in enumerate(calibration.samples):
+    model = _embedding_model(checkpoint)
+    with ExitStack() as stack:
         features = None
-        if sample.pictures:
-            assert checkpoint.config.visual is not None
-            pixels = calibration.pixels(n, checkpoint.config.visual.image_size)
-            features = model.encode_images(pixels)
-        x = model.embed(torch.tensor([sample.ids]), features)[0].float()
-        if not bool(x.isfinite().all()):
-            names = _not_finite(model)
-            if names:
-                raise CheckpointError("model.not_finite", name=names[0])
-            raise QuantizeError("quantize.not_finite", block=0, layer="transformer.wte")
-        stream.write(range(n, n + 1), x if rotation is None else rotation.stream(x))
-        yield n
+        if any(sample.pictures for sample in calibration.samples):
+            path = stream.path.with_name(PATCHES)
+            features = stack.enter_context(PictureFeatures(checkpoint, calibration, path, stream.device))
+            for step, _ in enumerate(features.look(), 1):
+                yield step / (features.steps() + 1)
+        for n, sample in enumerate(calibration.samples):
+            seen = None if features is None else features.of_sample(n)
+            x = model.embed(torch.tensor([sample.ids]), None if seen is None else seen.to(CPU))[0].float()
+            if not bool(x.isfinite().all()):
+                raise _not_finite(checkpoint)
+            stream.write(range(n, n + 1), x if rotation is None else rotation.stream(x))
+    yield 1.0
 
 
-def _prefix_model(checkpoint: Checkpoint, device: torch.device) -> BelleVL:
-    """A model whose embedding and, on `device`, vision encoder are loaded and whose blocks are empty."""
-    config = checkpoint.config
+def _embedding_model(checkpoint: Checkpoint) -> BelleVL:
+    """A model of which nothing but the embedding is loaded."""
     with torch.device("meta"):
-        model = BelleVL(config).eval()
-    table = config.vocab_size * config.hidden_size
-    small = 4 * (table + count_parameters(config).vision) <= FLOAT32_BYTES
-    dtype = torch.float32 if small else torch.bfloat16
-    wte = checkpoint.read("transformer.wte.weight", dtype)
+        model = BelleVL(checkpoint.config).eval()
+    wte = checkpoint.read(EMBEDDING, computed_in(checkpoint.config))
     model.transformer.wte.weight = nn.Parameter(wte, requires_grad=False)
-    if config.visual is not None:
-        visual = model.transformer.visual
-        state = {name: checkpoint.read(f"transformer.visual.{name}", dtype, device) for name in visual.state_dict()}
-        visual.load_state_dict(state, assign=True)
-        model.vision_place = None if device.type == "cpu" else (device, dtype)
     return model
 
 
-def _not_finite(model: BelleVL) -> list[str]:
-    """Names of loaded tensors with NaN or infinite values."""
-    loaded: list[tuple[str, Tensor]] = [(n, t) for n, t in model.state_dict().items() if not t.is_meta]
-    return [name for name, tensor in loaded if not bool(tensor.isfinite().all())]
+def _not_finite(checkpoint: Checkpoint) -> CheckpointError | QuantizeError:
+    """Which weights are to blame, if any are."""
+    for name in checkpoint.names():
+        if (name == EMBEDDING or name.startswith(PREFIX)) and not bool(checkpoint.read(name).isfinite().all()):
+            return CheckpointError("model.not_finite", name=name)
+    return QuantizeError("quantize.not_finite", block=0, layer="transformer.wte")

@@ -29,6 +29,7 @@ from .spending.sensitivity import Sensitivity, measured_samples
 from .storage.activations import CPU, Activations
 from .storage.layout import STAGES, TensorPlan, is_packed, plan_tensors
 from .transform import Rotation, check_rotation
+from .vision import patch_bytes
 
 #: What a byte of copying costs, in multiply-adds, for the estimate of the time left.
 COPY_WORK = 20.0
@@ -133,8 +134,10 @@ def stream_bytes(config: ModelConfig, lengths: list[int], floats: bool) -> int:
 def disk_bytes(task: Task) -> int:
     """Disk that a job takes while it runs."""
     streams = stream_bytes(task.config, task.calibration.lengths, task.recipe.float_targets)
+    looking = Activations.bytes_for(task.calibration.lengths, task.config.hidden_size)
+    looking += patch_bytes(task.config, task.calibration)
     measurement = task.measurement(task.target)
-    return max(task.result_bytes + streams, 0 if measurement is None else measurement.stream_bytes())
+    return max(task.result_bytes + max(streams, looking), 0 if measurement is None else measurement.stream_bytes())
 
 
 @dataclass(frozen=True)
@@ -171,9 +174,7 @@ class Work:
         block = sum(layers.values()) + tokens * sum(i * o for i, o in shapes.values()) / 2
         copied = sum(p.nbytes for p in task.tensors if not is_packed(p.name))
         pictures = sum(len(sample.pictures) for sample in task.calibration.samples)
-        patches = (
-            0 if task.config.visual is None else (task.config.visual.image_size // task.config.visual.patch_size) ** 2
-        )
+        patches = 0 if task.config.visual is None else task.config.visual.patches
         embed = count_parameters(task.config).vision * patches * pictures + tokens
         copy = copied * COPY_WORK
         if task.rotation is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bellevl.config import ModelConfig
-from bellevl.sizes import block_linears, count_parameters
+from bellevl.sizes import block_linears, count_parameters, count_vision_block
 
 from ..blocks.passes import NUMBERS, TOKENS
 from ..calibration import CalibrationSource
@@ -21,6 +21,7 @@ from ..recipe import Recipe
 from ..solver.gptq import OUTPUTS
 from ..spending.sensitivity import measuring_bytes
 from ..task import Task, Work, disk_bytes, prepare
+from ..vision import computed_in
 
 #: What Python, torch and the vocabulary take, and the pieces that come and go.
 BASE_BYTES = 850_000_000
@@ -68,7 +69,7 @@ def estimate(
 
 
 def memory_bytes(task: Task) -> int:
-    """The most that any stage holds: copying the largest tensor, the vision encoder, or a block and its Hessian."""
+    """The most that any stage holds: a part of the vision encoder, or a block and its Hessian."""
     config, stored = task.config, _stored_bytes(task.config)
     block = stored * sum(i * o for i, o in block_linears(config).values())
     widest = max(config.mlp_width, config.hidden_size)
@@ -79,12 +80,14 @@ def memory_bytes(task: Task) -> int:
     if task.recipe.float_targets:
         # The float block stays beside the quantized one; what outputs lack, and targets in float32.
         working += block + 2 * 4 * widest * config.hidden_size + pieces
-    copy = (stored + 1) * config.vocab_size * config.hidden_size
-    embed = stored * count_parameters(config).vision
+    embed = 0
+    if config.visual is not None:  # all but the blocks, and two of these while they change
+        blocks = (config.visual.layers - 2) * count_vision_block(config.visual)
+        embed = computed_in(config).itemsize * (count_parameters(config).vision - blocks)
     # The head as it is stored, its codes in two orders, and their words while they are put together.
     head = (stored + 4) * config.vocab_size * config.hidden_size if task.recipe.lm_head_bits < 16 else 0
     measured = measuring_bytes(config, stored, sum(task.measured.lengths)) if task.recipe.budget is not None else 0
-    return BASE_BYTES + max(working, copy, embed, head, measured)
+    return BASE_BYTES + max(working, embed, head, measured)
 
 
 def multiplies_per_second(size: int = 512, seconds: float = 0.3) -> float:
