@@ -14,9 +14,12 @@ from __future__ import annotations
 import argparse
 import sys
 import weakref
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -40,7 +43,6 @@ from quantize.vision import BLOCKS, PictureFeatures  # noqa: E402
 RECIPES = {
     "default": Recipe(),
     "--float-targets": Recipe(float_targets=True),
-    "--awq-scaling": Recipe(awq_scaling=True),
 }
 
 
@@ -60,10 +62,7 @@ def main() -> None:
             rows.append({"what": f"a block, {name}", "peak_bytes": held.peak, "at": at})
             print(rows[-1], flush=True)
         with DeviceBytes() as held:
-            looking = Looking(config, device)
-            for _ in looking.look():
-                pass
-            looking.of_sample(0)
+            Looking(config, device).features()
         rows.append({"what": "vision encoder, one picture", "peak_bytes": held.peak, "at": "looking"})
         print(rows[-1], flush=True)
     if options.widths == 1:
@@ -138,19 +137,36 @@ class Looking(PictureFeatures):
     def __init__(self, config: ModelConfig, device: torch.device) -> None:
         assert config.visual is not None
         self._config, self._device, self._dtype, self._numbers = config.visual, device, torch.bfloat16, [0]
-        self._calibration: Any = self
-        self._patches: Any = self
         with torch.device("meta"):
             self._visual = VisionTransformer(config.visual).eval()
 
-    def pixels(self, n: int, size: int) -> Tensor:
-        return torch.empty((1, 3, size, size))
+    def features(self) -> Tensor:
+        """Everything that `look` and `of_samples` do on the device."""
+        with mock.patch.object(Path, "unlink"):
+            for _ in self.look():
+                pass
+        return self._visual.pool_patches(self._read(None, 0))
 
-    def read(self, span: range) -> Tensor:
-        return torch.empty((self._config.patches, self._config.width), device=self._device)
+    def _walk(self, number: int, entering: Any, step: Any) -> Iterator[int]:
+        side = self._config.image_size
+        step(
+            torch.empty((1, 3, side, side), dtype=self._dtype, device=self._device)
+            if entering is None
+            else self._read(None, 0)
+        )
+        yield number
 
-    def write(self, span: range, x: Tensor) -> None:
-        assert x.shape == (self._config.patches, self._config.width)
+    def _read(self, patches: Any, k: int) -> Tensor:
+        return torch.empty((1, self._config.patches, self._config.width), dtype=self._dtype, device=self._device)
+
+    def _reached(self) -> None:
+        return None
+
+    def _open(self, path: Path) -> Any:
+        return nullcontext(path)
+
+    def _path(self, index: int) -> Path:
+        return Path("patches")
 
     def _load(self, module: torch.nn.Module, prefix: str) -> None:
         names = {name: x for name, x in module.state_dict().items() if prefix or not name.startswith(BLOCKS)}

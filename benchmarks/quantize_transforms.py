@@ -253,10 +253,11 @@ size and with both seeds, and more than half of what the scaled network loses, t
 before mlp.c_proj. The network as it was trained has no such channels and loses by it, up to 14% with one group for all
 inputs. So `--rotate` is an option, and off by default.
 
-Scaling gains 5% with both seeds only on the network whose outliers were made by its own inverse, which says that it
-works, not that it is needed. On the other two the search mostly chooses alpha 0 or 0.1: GPTQ's scales are already
-weighted by the activations, and act order rounds the large inputs first. It is not an option of the pipeline; what made
-these figures is this program."""
+Scaling takes 45 to 53% off where channels are loud by a factor of 16, at every group size and with both seeds, and
+together with rotation up to 58%. Those outliers were made by its own inverse: that says that it works, not what a
+trained model gains by it. On the other two networks hardly a layer takes it, and the result is the default's, bit by
+bit or nearly: never worse than it, up to 1.1% better. It takes time, so `--awq-scaling` is an option, and off by
+default."""
 
 
 if __name__ == "__main__":

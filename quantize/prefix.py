@@ -5,11 +5,11 @@ The embedding stands on the checkpoint's own bytes while it is used. Knows no He
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+import itertools
+from collections.abc import Iterable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bellevl.checkpoint import Checkpoint
 from bellevl.errors import CheckpointError, QuantizeError
@@ -22,15 +22,13 @@ from .vision import PREFIX, PictureFeatures, computed_in
 
 EMBEDDING = "transformer.wte.weight"
 
-#: The patches of all pictures lie in this file, beside the stream's, as long as they are looked at.
-PATCHES = "patches.bin"
-
 
 @torch.inference_mode()
 def embed_samples(
     checkpoint: Checkpoint, calibration: CalibrationSet, stream: Activations, rotation: Rotation | None = None
 ) -> Iterator[float]:
-    """Writes what enters block 0 of every sample into `stream`; yields the share of the work that is done.
+    """Writes what enters block 0 of every sample into `stream`; yields the share of the work that is done. What becomes
+    of the pictures lies beside it meanwhile, and an interrupted job goes on with that.
 
     With a `rotation` that is what enters block 0 of the turned model.
 
@@ -39,19 +37,21 @@ def embed_samples(
     Raises CheckpointError for weights that are not finite where they were used.
     """
     model = _embedding_model(checkpoint)
-    with ExitStack() as stack:
-        features = None
-        if any(sample.pictures for sample in calibration.samples):
-            path = stream.path.with_name(PATCHES)
-            features = stack.enter_context(PictureFeatures(checkpoint, calibration, path, stream.device))
-            for step, _ in enumerate(features.look(), 1):
-                yield step / (features.steps() + 1)
-        for n, sample in enumerate(calibration.samples):
-            seen = None if features is None else features.of_sample(n)
-            x = model.embed(torch.tensor([sample.ids]), None if seen is None else seen.to(CPU))[0].float()
-            if not bool(x.isfinite().all()):
-                raise _not_finite(checkpoint)
-            stream.write(range(n, n + 1), x if rotation is None else rotation.stream(x))
+    looked = None
+    features: Iterable[Tensor | None] = itertools.repeat(None, len(calibration.samples))
+    if any(sample.pictures for sample in calibration.samples):
+        stem = f"{stream.path.stem}-patches"
+        looked = PictureFeatures(checkpoint, calibration, stream.path.parent, stem, stream.device)
+        for step in looked.look():
+            yield step / (looked.steps + 1)
+        features = looked.of_samples()
+    for n, (sample, seen) in enumerate(zip(calibration.samples, features, strict=True)):
+        x = model.embed(torch.tensor([sample.ids]), None if seen is None else seen.to(CPU))[0].float()
+        if not bool(x.isfinite().all()):
+            raise _not_finite(checkpoint)
+        stream.write(range(n, n + 1), x if rotation is None else rotation.stream(x))
+    if looked is not None:
+        looked.remove()
     yield 1.0
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -31,66 +30,95 @@ def computed_in(config: ModelConfig) -> torch.dtype:
 
 
 def patch_bytes(config: ModelConfig, calibration: CalibrationSet) -> int:
-    """Size of the file of PictureFeatures."""
+    """What the files of PictureFeatures take."""
     pictures = sum(len(sample.pictures) for sample in calibration.samples)
     if config.visual is None:
         return 0
-    return pictures * config.visual.patches * config.visual.width * computed_in(config).itemsize
+    return 2 * pictures * config.visual.patches * config.visual.width * computed_in(config).itemsize
 
 
 class PictureFeatures:
-    """Features of every sample's pictures, computed on `device`. A context manager: what leaves the blocks lies in the
-    file `path`, which is removed in the end."""
+    """Features of every sample's pictures, computed on `device`.
 
-    def __init__(self, checkpoint: Checkpoint, calibration: CalibrationSet, path: Path, device: torch.device) -> None:
+    What leaves a block lies in a file, `stem`-NN.bin in `folder`. It gets that name when it is whole, so an interrupted
+    job looks on from there.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, calibration: CalibrationSet, folder: Path, stem: str, device: torch.device
+    ) -> None:
         assert checkpoint.config.visual is not None
         self._config = checkpoint.config.visual
         self._checkpoint, self._calibration = checkpoint, calibration
+        self._folder, self._stem = folder, stem
         self._device, self._dtype = device, computed_in(checkpoint.config)
         self._numbers = [n for n, sample in enumerate(calibration.samples) if sample.pictures]
-        lengths = [self._config.patches * len(calibration.samples[n].pictures) for n in self._numbers]
-        self._patches = Activations(path, lengths, self._config.width, device, self._dtype)
+        self._lengths = [self._config.patches * len(calibration.samples[n].pictures) for n in self._numbers]
         with torch.device("meta"):
             self._visual = VisionTransformer(self._config).eval()
 
-    def __enter__(self) -> PictureFeatures:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._patches.__exit__(kind, error, trace)
-        self._patches.path.unlink(missing_ok=True)
-
+    @property
     def steps(self) -> int:
-        """How often `look` yields."""
+        """How many steps `look` has."""
         return len(self._numbers) * (1 + self._config.layers)
 
-    def look(self) -> Iterator[None]:
-        """All pictures through all blocks; yields after each sample in each of them."""
+    def look(self) -> Iterator[int]:
+        """All pictures through all blocks; yields, after each sample in each of them, the number of steps that are
+        done."""
         self._load(self._visual, "")
-        for k, n in enumerate(self._numbers):
-            pixels = self._calibration.pixels(n, self._config.image_size)
-            x = self._visual.embed_patches(pixels.to(self._device, self._dtype))
-            self._patches.write(range(k, k + 1), x.flatten(0, 1))
-            yield
+        first = self._reached()
+        if first is None:
+            yield from self._walk(0, None, self._embed)
+            first = 0
         blocks = self._visual.transformer.resblocks
-        for index in range(len(blocks)):
+        for index in range(first, self._config.layers):
             block, blocks[index] = blocks[index], nn.Identity()  # gone with the next one
             self._load(block, f"{BLOCKS}{index}.")
-            for k in range(len(self._numbers)):
-                self._patches.write(range(k, k + 1), block(self._read(k)).flatten(0, 1))
-                yield
+            with self._open(self._path(index)) as entering:
+                yield from self._walk(index + 1, entering, block)
+            self._path(index).unlink()
 
-    def of_sample(self, n: int) -> Tensor | None:
-        """Features [N, Q, C] of the pictures of sample n, once `look` is through; None where it has none."""
-        if n not in self._numbers:
-            return None
-        return self._visual.pool_patches(self._read(self._numbers.index(n)))
+    def of_samples(self) -> Iterator[Tensor | None]:
+        """Features [N, Q, C] of the pictures of each sample in turn, once `look` is through; None where it has none."""
+        with self._open(self._path(self._config.layers)) as patches:
+            for n in range(len(self._calibration.samples)):
+                known = n in self._numbers
+                yield self._visual.pool_patches(self._read(patches, self._numbers.index(n))) if known else None
 
-    def _read(self, k: int) -> Tensor:
+    def remove(self) -> None:
+        """Removes the files."""
+        for path in self._folder.glob(f"{self._stem}-*.bin"):
+            path.unlink()
+
+    def _walk(self, number: int, entering: Activations | None, step: Callable[[Tensor], Tensor]) -> Iterator[int]:
+        """All pictures through one step of the encoder, into the file of that number."""
+        with self._open(self._folder / f"{self._stem}-next.bin") as leaving:
+            for k, n in enumerate(self._numbers):
+                x = self._pixels(n) if entering is None else self._read(entering, k)
+                leaving.write(range(k, k + 1), step(x).flatten(0, 1))
+                yield len(self._numbers) * number + k + 1
+            leaving.move(self._path(number))
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        return self._visual.embed_patches(pixels)
+
+    def _pixels(self, n: int) -> Tensor:
+        return self._calibration.pixels(n, self._config.image_size).to(self._device, self._dtype)
+
+    def _read(self, patches: Activations, k: int) -> Tensor:
         """Patches [N, P, W] of the pictures of a sample."""
-        return self._patches.read(range(k, k + 1)).to(self._dtype).unflatten(0, (-1, self._config.patches))
+        return patches.read(range(k, k + 1)).to(self._dtype).unflatten(0, (-1, self._config.patches))
+
+    def _path(self, index: int) -> Path:
+        """What enters the block of that number."""
+        return self._folder / f"{self._stem}-{index:02}.bin"
+
+    def _reached(self) -> int | None:
+        """The block that an earlier run came to."""
+        return max((n for n in range(self._config.layers + 1) if self._path(n).is_file()), default=None)
+
+    def _open(self, path: Path) -> Activations:
+        return Activations(path, self._lengths, self._config.width, self._device, self._dtype)
 
     def _load(self, module: nn.Module, prefix: str) -> None:
         """A block's weights or, for the encoder itself, those outside its blocks."""

@@ -17,8 +17,8 @@ from bellevl.checkpoint import Checkpoint
 from bellevl.errors import CheckpointError
 from quantize import Recipe
 from quantize.calibration import CalibrationSet, Sample, calibration_set
-from quantize.prefix import PATCHES, embed_samples
-from quantize.storage.activations import CPU, Activations
+from quantize.prefix import embed_samples
+from quantize.storage.activations import Activations
 from quantize.task import disk_bytes, prepare
 from quantize.vision import PictureFeatures, patch_bytes
 
@@ -88,20 +88,26 @@ def test_one_block_is_in_memory(samples: CalibrationSet, tmp_path: Path, monkeyp
     assert len(alive) > 3 and max(counts) <= 1
 
 
-def test_patches_leave_no_file_behind(samples: CalibrationSet, tmp_path: Path) -> None:
-    """An error while pictures are looked at, or whoever stops asking, ends with the file of patches gone."""
-    patches = tmp_path / PATCHES
-
-    def stop_early() -> None:
-        with Checkpoint.open(FOLDER) as checkpoint, PictureFeatures(checkpoint, samples, patches, CPU) as features:
-            for step, _ in enumerate(features.look()):
-                if step == 3:
-                    assert patches.stat().st_size > 0
-                    raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        stop_early()
-    assert not patches.exists()
+@pytest.mark.parametrize("after", [0, 2, 4, 11, 17])
+def test_an_interrupted_job_looks_on_from_the_block_it_came_to(
+    samples: CalibrationSet, tmp_path: Path, after: int
+) -> None:
+    """Stopped within any step, what enters block 0 is the same; whole steps are not done again."""
+    expected, told = entering(FOLDER, samples, tmp_path / "whole")
+    work = tmp_path / "work"
+    work.mkdir()
+    with Checkpoint.open(FOLDER) as checkpoint:
+        stream = Activations(work / "stream.bin", samples.lengths, checkpoint.config.hidden_size)
+        stopped = embed_samples(checkpoint, samples, stream)
+        for _ in range(after):
+            next(stopped)
+        stopped.close()  # type: ignore[attr-defined]
+        again = list(embed_samples(checkpoint, samples, stream))
+    assert [path.name for path in work.iterdir()] == ["stream.bin"]
+    # Of a step of three conversations that was stopped nothing is kept, and the last told nothing of its end.
+    assert again == told[max(after - 1, 0) // 3 * 3 :]
+    for n, x in enumerate(expected):
+        assert torch.equal(stream.read(range(n, n + 1)), x)
 
 
 def test_weights_of_the_encoder_that_are_not_finite_are_named(samples: CalibrationSet, tmp_path: Path) -> None:
@@ -121,7 +127,7 @@ def test_the_disk_has_room_for_the_patches(tiny_folder: Path, tmp_path: Path) ->
     task = prepare(tiny_folder, tmp_path / "int4", Recipe(nsamples=6, seqlen=96), None)
     assert task.config.visual is not None
     pictures = sum(len(sample.pictures) for sample in task.calibration.samples)
-    assert patch_bytes(task.config, task.calibration) == pictures * 16 * 32 * 4
+    assert patch_bytes(task.config, task.calibration) == 2 * pictures * 16 * 32 * 4
     wide = replace(task.config, visual=replace(task.config.visual, image_size=4480))
     larger = replace(task, config=wide)
     assert disk_bytes(larger) > disk_bytes(task)
