@@ -17,6 +17,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+#: Columns that are packed at a time: a head has 152,064, and its codes as int32 would be 3 GB.
+COLUMNS = 16_384
+
 
 def unpack_rows(words: Tensor, bits: int = 4) -> Tensor:
     """int32 [R, C] -> uint8 [R * 32 / bits, C]: the values of a word follow each other down the rows."""
@@ -34,8 +37,10 @@ def pack_rows(codes: Tensor, bits: int = 4) -> Tensor:
     per_word = 32 // bits
     values = codes.unflatten(0, (-1, per_word))
     words = torch.zeros((values.shape[0], codes.shape[1]), dtype=torch.int32, device=codes.device)
-    for i in range(per_word):
-        words |= values[:, i].to(torch.int32) << (bits * i)
+    for start in range(0, codes.shape[1], COLUMNS):
+        part = words[:, start : start + COLUMNS]
+        for i in range(per_word):
+            part |= values[:, i, start : start + COLUMNS].to(torch.int32) << (bits * i)
     return words
 
 

@@ -17,6 +17,7 @@ from bellevl.sizes import block_linears, count_parameters, count_vision_block
 
 from ..blocks.passes import NUMBERS, TOKENS
 from ..calibration import CalibrationSource
+from ..head import PART
 from ..recipe import Recipe
 from ..solver.gptq import OUTPUTS
 from ..spending.sensitivity import measuring_bytes
@@ -84,8 +85,11 @@ def memory_bytes(task: Task) -> int:
     if config.visual is not None:  # all but the blocks, and two of these while they change
         blocks = (config.visual.layers - 2) * count_vision_block(config.visual)
         embed = computed_in(config).itemsize * (count_parameters(config).vision - blocks)
-    # The head as it is stored, its codes in two orders, and their words while they are put together.
-    head = (stored + 4) * config.vocab_size * config.hidden_size if task.recipe.lm_head_bits < 16 else 0
+    # The head's codes, their words while they are put together, and a part of it while it is solved.
+    words = task.recipe.lm_head_bits / 8
+    head = (
+        round((1 + words) * config.vocab_size * config.hidden_size) + 8 * PART * config.hidden_size if words < 2 else 0
+    )
     measured = measuring_bytes(config, stored, sum(task.measured.lengths)) if task.recipe.budget is not None else 0
     return BASE_BYTES + max(working, embed, head, measured)
 

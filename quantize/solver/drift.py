@@ -43,13 +43,28 @@ class Drift:
         """From now on for inputs that are divided by s [I], and weights times s."""
         self._sum /= s
 
+    @classmethod
+    def of_inputs(cls, inputs: int, device: torch.device) -> Drift:
+        """Gathers D^T X [I, I]; of which layers is said later, by `for_weights`."""
+        drift = cls([torch.empty((inputs, inputs), device="meta")])
+        drift._sum = torch.zeros((inputs, inputs), device=device)
+        return drift
+
+    def for_weights(self, weights: Sequence[Tensor]) -> Drift:
+        """The same for other layers of these inputs, gathered already."""
+        assert not self._whole
+        return self._sharing(list(weights), self._sum)
+
     def of_layer(self, layer: int) -> Drift:
         """The same for the layer of this number alone, gathered already."""
-        alone = Drift([self._weights[layer]])
         first = sum(W.shape[0] for W in self._weights[:layer])
-        alone._whole, alone._rows = self._whole, self._rows
-        alone._sum = self._sum[first : first + self._weights[layer].shape[0]] if self._whole else self._sum
-        return alone
+        found = self._sum[first : first + self._weights[layer].shape[0]] if self._whole else self._sum
+        return self._sharing([self._weights[layer]], found)
+
+    def _sharing(self, weights: list[Tensor], found: Tensor) -> Drift:
+        other = object.__new__(Drift)
+        other._weights, other._whole, other._sum, other._rows = weights, self._whole, found, self._rows
+        return other
 
     def missing(self, layer: int, part: slice) -> Tensor:
         """W D^T X / n of some outputs of the layer of this number, [O, I]."""
