@@ -19,6 +19,7 @@ from bellevl.model import BelleVL
 from bellevl.sizes import block_linears, count_parameters
 from bellevl.tokenizer import load_tokenizer
 
+from .blocks.linears import multiplies_in
 from .calibration import CalibrationSet, CalibrationSource, calibration_set
 from .job import FORMAT, STREAM_BYTES, check_target, fingerprint
 from .recipe import Recipe
@@ -32,7 +33,14 @@ from .transform import Rotation, check_rotation
 from .vision import patch_bytes
 
 #: What a byte of copying costs, in multiply-adds, for the estimate of the time left.
-COPY_WORK = 20.0
+COPY_WORK = 400.0
+
+#: What a multiply-add of a job's parts costs beside one of a large float32 product, on a Zen 4 (from the parts of
+#: benchmarks/results/quantize_full.md): a forward pass in bfloat16 where the processor has that; the Hessian, of which
+#: half is left out; a column after the other.
+FORWARD_BFLOAT16 = 0.4
+HESSIAN = 0.7
+SOLVING = 2.1
 
 #: What rounding one weight costs without calibration, in multiply-adds: 400 to 850 on a Zen 4, NF4 the most.
 ROUNDING_WORK = 850.0
@@ -156,22 +164,25 @@ class Work:
     def of(cls, task: Task) -> Work:
         tokens = float(sum(task.calibration.lengths))
         shapes = block_linears(task.config)
-        layers = {}
+        forward, layers = _forward_work(task), {}
         for stage in STAGES:
             for n, layer in enumerate(stage):
                 inputs, outputs = shapes[layer]
-                shared = tokens * inputs**2 + inputs**3 / 6 if n == 0 else 0.0
                 # Through the layer once or twice, its error feedback, and searching its scales.
                 if not task.recipe.calibrates:
                     layers[layer] = ROUNDING_WORK * inputs * outputs
                     continue
-                layers[layer] = shared + 1.5 * tokens * inputs * outputs + outputs * inputs * (inputs / 2 + 400)
+                layers[layer] = 1.5 * forward * tokens * inputs * outputs
+                layers[layer] += SOLVING * outputs * inputs * (inputs / 2 + 400)
+                if n == 0:
+                    layers[layer] += HESSIAN * tokens * inputs**2 + SOLVING * inputs**3 / 6
                 if task.recipe.awq_scaling and n == 0:
-                    layers[layer] += len(ALPHAS) * (inputs**3 / 6 + SAMPLED_OUTPUTS * inputs * (inputs / 2 + 400))
+                    sampled = SAMPLED_OUTPUTS * inputs * (inputs / 2 + 400)
+                    layers[layer] += SOLVING * len(ALPHAS) * (inputs**3 / 6 + sampled)
                 if task.recipe.float_targets:
                     # The float pass, what outputs lack, and the weights that make good for it.
-                    layers[layer] += 2.5 * tokens * inputs * outputs + outputs * inputs**2
-        block = sum(layers.values()) + tokens * sum(i * o for i, o in shapes.values()) / 2
+                    layers[layer] += (forward + 1.5) * tokens * inputs * outputs + outputs * inputs**2
+        block = sum(layers.values()) + forward * tokens * sum(i * o for i, o in shapes.values()) / 2
         copied = sum(p.nbytes for p in task.tensors if not is_packed(p.name))
         pictures = sum(len(sample.pictures) for sample in task.calibration.samples)
         patches = 0 if task.config.visual is None else task.config.visual.patches
@@ -188,8 +199,16 @@ class Work:
         return cls(copy, embed, layers, block, head, measure, total)
 
 
+def _forward_work(task: Task) -> float:
+    """What a multiply-add of a forward pass costs."""
+    stored = torch.bfloat16 if task.config.torch_dtype == "bfloat16" else torch.float32
+    multiplied = multiplies_in(torch.empty(0, dtype=stored, device=task.device))
+    return FORWARD_BFLOAT16 if multiplied == torch.bfloat16 else 1.0
+
+
 def _head_work(task: Task, tokens: float) -> float:
     if task.recipe.lm_head_bits == 16:
         return 0.0
     inputs, outputs = task.config.hidden_size, task.config.vocab_size
-    return tokens * inputs**2 + inputs**3 / 6 + outputs * inputs * (inputs / 2 + 400)
+    solve = inputs**3 / 6 + outputs * inputs * (inputs / 2 + 400)
+    return HESSIAN * tokens * inputs**2 + SOLVING * solve

@@ -27,8 +27,8 @@ from ..vision import computed_in
 #: What Python, torch and the vocabulary take, and the pieces that come and go.
 BASE_BYTES = 850_000_000
 
-#: Of what the machine multiplies in one large product, a whole job reaches about this share.
-EFFICIENCY = 0.6
+#: What a conversation takes in every block beside its multiplications; small models take mostly that.
+SAMPLE_SECONDS = 0.008
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ def estimate(
     """Raises what `quantize` would raise for the same arguments; writes nothing."""
     task = prepare(Path(source), Path(target), recipe or Recipe(), calibration)
     lengths = task.calibration.lengths
-    work, speed = Work.of(task), EFFICIENCY * multiplies_per_second()
+    work, speed = Work.of(task), multiplies_per_second()
     return Estimate(
         samples=len(lengths),
         tokens=sum(lengths),
         pictures=sum(len(sample.pictures) for sample in task.calibration.samples),
-        seconds=work.total / speed,
+        seconds=work.total / speed + SAMPLE_SECONDS * len(lengths) * (task.config.num_hidden_layers + 1),
         measure_seconds=work.measure / speed,
         memory_bytes=memory_bytes(task),
         disk_bytes=disk_bytes(task),
