@@ -19,7 +19,7 @@ from .meter import Stopwatch
 from .recipe import Recipe
 from .solver.drift import Drift
 from .solver.gptq import QuantizedWeight, quantize_weights, round_weight
-from .solver.hessian import SAMPLED_OUTPUTS, HessianSum
+from .solver.hessian import HessianSum, energy, sampled
 from .transform import Rotation
 
 WEIGHT = f"{HEAD}.weight"
@@ -77,10 +77,10 @@ class _Joined:
         """The outputs `rows`, of weights W [O, I]."""
         self._codes[:, rows.start : rows.stop] = part.codes
         self._parts.append(replace(part, codes=part.codes[:0].clone()))
-        sampled = W[:: -(-len(W) // SAMPLED_OUTPUTS)].float()
-        energy = len(W) * float(((sampled if H is None else sampled @ H) * sampled).mean(0).sum())
-        self._energy += energy
-        self._lost += energy * part.error**2
+        some = sampled(W).float()
+        whole = len(W) / len(some) * energy(some, H)
+        self._energy += whole
+        self._lost += whole * part.error**2
 
     def result(self) -> QuantizedWeight:
         scales = torch.cat([part.scales.cpu() for part in self._parts], dim=1)

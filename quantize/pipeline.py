@@ -30,7 +30,7 @@ from bellevl.text import Block
 
 from .blocks.passes import RotaryTables, Streams
 from .blocks.reader import BlockReader
-from .blocks.stages import QuantizedLayer, quantize_block, round_block
+from .blocks.stages import QuantizedLayer, fold, quantize_block, round_block
 from .calibration import CalibrationSource
 from .head import quantize_head
 from .job import BlockReport, Job, LayerReport
@@ -269,7 +269,8 @@ def _solve_block(
     with ExitStack() as stack:
         streams = _open_streams(task, job, index, stack)
         weights = task.calibration.token_weights(task.config, task.recipe.picture_weight)
-        yield from quantize_block(block, index, streams, rotary, task.recipe, watch, last=last, weights=weights)
+        solved = quantize_block(block, index, streams, rotary, task.recipe, watch, last=last, weights=weights)
+        yield from fold(solved, block)
         with watch.part("write"):
             run.writer.sync()
             if not last:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Answer, Bellevl
+from folders import contents, stop
 from safetensors.torch import load_file, save_file
 from tiny import write_tiny_checkpoint
 from torch import Tensor
@@ -72,12 +72,6 @@ def lost(source: Path, target: Path, recipe: Recipe) -> float:
     with torch.inference_mode():
         expected = load_model(source)(IDS)
         return float((load_model(target)(IDS) - expected).norm() / expected.norm())
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """A hash of every file but the receipt, which tells times."""
-    files = (path for path in sorted(folder.iterdir()) if path.name not in ("receipt.json", "report.html"))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +182,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_bytes(loud: Path, scaled: Pa
     assert contents(tmp_path / "whole") == contents(scaled)
     for at in (steps - 12, steps - 9, steps - 3):
         target = tmp_path / f"stopped-{at}"
-        job = quantize(loud, target, RECIPE)
-        for _ in range(at):
-            next(job)
-        job.close()  # type: ignore[attr-defined]
+        stop(loud, target, RECIPE, at)
         with pytest.raises(QuantizeError, match="awq_scaling"):
             quantize(loud, target, replace(RECIPE, awq_scaling=False))
         list(quantize(loud, target, RECIPE))

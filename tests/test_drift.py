@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from folders import contents, stop
 from torch import Tensor
 
 from bellevl.config import read_config
@@ -119,21 +119,12 @@ def test_the_estimate_counts_the_other_stream(tiny_folder: Path, tmp_path: Path)
     assert Work.of(tasks[1]).block > 1.5 * Work.of(tasks[0]).block
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """A hash of every file but the receipt, which tells times."""
-    files = (path for path in sorted(folder.iterdir()) if path.name not in ("receipt.json", "report.html"))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 def test_interrupted_anywhere_it_ends_with_the_same_bytes(tiny_folder: Path, tmp_path: Path) -> None:
     """A job that follows the float model goes on after an interruption, and its result is not the plain one's."""
     steps = len(list(quantize(tiny_folder, tmp_path / "whole", RECIPE)))
     for at in (steps // 3, steps - 9, steps - 3):
         target = tmp_path / f"stopped-{at}"
-        job = quantize(tiny_folder, target, RECIPE)
-        for _ in range(at):
-            next(job)
-        job.close()  # type: ignore[attr-defined]
+        stop(tiny_folder, target, RECIPE, at)
         list(quantize(tiny_folder, target, RECIPE))
         assert contents(target) == contents(tmp_path / "whole")
     list(quantize(tiny_folder, tmp_path / "plain", Recipe(nsamples=6, seqlen=96)))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_quantize_resume import Run, contents, disturbed, looks_whole
+from folders import contents
+from test_quantize_resume import Run, disturbed, looks_whole
 
 from bellevl import load_model
 from bellevl.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_quantize_resume import contents
+from folders import contents
 from torch import Tensor
 
 from bellevl import load_model

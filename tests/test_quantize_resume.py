@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from folders import contents
 
 from bellevl import load_model
 from bellevl.errors import CheckpointError, QuantizeError
@@ -20,13 +20,6 @@ from quantize import Recipe, quantize
 RECIPE = Recipe(nsamples=6, seqlen=96)
 
 Run = Callable[..., dict[str, Any]]
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """A hash of every file below a folder but the receipt, which tells times."""
-    told = ("receipt.json", "report.html")
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in told)
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 @pytest.fixture(scope="module")

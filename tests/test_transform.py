@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from folders import contents, stop
 from safetensors.torch import load_file, save_file
 from tiny import write_tiny_checkpoint
 
@@ -134,12 +134,6 @@ def test_rotation_refuses_tied_embeddings(tmp_path: Path) -> None:
     assert not (tmp_path / "int4").exists()
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """A hash of every file but the receipt, which tells times."""
-    files = (path for path in sorted(folder.iterdir()) if path.name not in ("receipt.json", "report.html"))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 @pytest.fixture(scope="module")
 def rotated(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small checkpoint turned and quantized in one go."""
@@ -202,10 +196,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_bytes(tiny_folder: Path, rot
     assert contents(tmp_path / "whole") == contents(rotated)
     for at in (4, steps - 12, steps - 3):
         target = tmp_path / f"stopped-{at}"
-        job = quantize(tiny_folder, target, RECIPE)
-        for _ in range(at):
-            next(job)
-        job.close()  # type: ignore[attr-defined]
+        stop(tiny_folder, target, RECIPE, at)
         with pytest.raises(QuantizeError, match="rotate"):
             quantize(tiny_folder, target, replace(RECIPE, rotate=False))
         list(quantize(tiny_folder, target, RECIPE))

@@ -81,6 +81,7 @@ def _without_gradients(work: Callable[Given, Iterator[QuantizedLayer]]) -> Calla
     return run
 
 
+@_without_gradients
 def quantize_block(
     block: Block,
     index: int,
@@ -93,6 +94,7 @@ def quantize_block(
     weights: list[Tensor] | None = None,
 ) -> Iterator[QuantizedLayer]:
     """Quantizes `block` on the residual stream that enters it, layer by layer in the order of STAGES, and uses it up.
+    What inputs are to be divided by is still to be put somewhere, see `fold`.
 
     `weights`: how much each token of each sample counts [T], None: all the same.
 
@@ -100,22 +102,6 @@ def quantize_block(
     `streams.floats` the one that leaves the block as it was.
     Raises QuantizeError when activations are not finite.
     """
-    solved = _go_through(block, index, streams, rotary, recipe, watch, last, weights)
-    return _fold(solved, block) if recipe.awq_scaling else solved
-
-
-@_without_gradients
-def _go_through(
-    block: Block,
-    index: int,
-    streams: Streams,
-    rotary: RotaryTables,
-    recipe: Recipe,
-    watch: Stopwatch,
-    last: bool,
-    weights: list[Tensor] | None,
-) -> Iterator[QuantizedLayer]:
-    """Stage by stage."""
     passes = Passes(block, streams, rotary, weights)
     floats = None if streams.floats is None else Passes(_twin(block), streams.floats, rotary, weights)
     dtype = multiplies_in(cast(StoredLinear, block.mlp.w1).weight)
@@ -152,12 +138,16 @@ def _go_through(
 
 
 @_without_gradients
-def _fold(solved: Iterator[QuantizedLayer], block: Block) -> Iterator[QuantizedLayer]:
-    """What divides a layer's inputs goes into what makes them: a norm, or the layer before it, held back till then."""
+def fold(solved: Iterator[QuantizedLayer], block: Block) -> Iterator[QuantizedLayer]:
+    """What divides a layer's inputs goes into what makes them: a norm, or the layer before it, held back till then.
+
+    Layers whose inputs nothing divides go through as they are.
+    """
     held: QuantizedLayer | None = None
     for layer in solved:
-        assert layer.divisor is not None
-        if layer.layer in NORMS:
+        if layer.divisor is None:
+            yield layer
+        elif layer.layer in NORMS:
             norm = cast(Tensor, block.get_submodule(NORMS[layer.layer]).weight)
             held = replace(layer, norm=norm / layer.divisor)
         else:

@@ -337,7 +337,7 @@ def _find_grid(w: Tensor, importance: Tensor, recipe: Recipe) -> grids.Grid:
 
 def _finish(W: Tensor, found: _Solved, factor: Factor, H: Tensor | None) -> QuantizedWeight:
     codes, scales, zeros, g_idx = found
-    step = -(-W.shape[0] // hessian.SAMPLED_OUTPUTS)
+    step = hessian.sampling_step(len(W))
     sampled = packing.dequantize(codes[:, ::step], scales[:, ::step], zeros[:, ::step], g_idx.long()).T
     error = hessian.relative_error(W[::step], sampled, H)
     return QuantizedWeight(

@@ -175,12 +175,26 @@ def mirror(H: Tensor) -> None:
         H[stop:, start:stop] = H[start:stop, stop:].T
 
 
+def sampled(W: Tensor) -> Tensor:
+    """Up to SAMPLED_OUTPUTS evenly spaced outputs of W [O, I]."""
+    return W[:: sampling_step(len(W))]
+
+
+def sampling_step(outputs: int) -> int:
+    """Between two of the sampled outputs."""
+    return -(-outputs // SAMPLED_OUTPUTS)
+
+
+def energy(rows: Tensor, H: Tensor | None) -> float:
+    """|X rows^T|^2 / n, rows [R, I] in float32; H None: |rows|^2."""
+    return float(((rows if H is None else rows @ H) * rows).sum())
+
+
 def relative_error(W: Tensor, Q: Tensor, H: Tensor | None) -> float:
-    """|X (W - Q)^T| / |X W^T|, measured on up to SAMPLED_OUTPUTS evenly spaced outputs. W, Q [O, I].
+    """|X (W - Q)^T| / |X W^T|, measured on the sampled outputs. W, Q [O, I].
 
     H None: |W - Q| / |W|.
     """
-    step = -(-W.shape[0] // SAMPLED_OUTPUTS)
-    rows = W[::step].float()
-    energy, lost = (float(((x if H is None else x @ H) * x).sum()) for x in (rows, rows - Q[::step].float()))
-    return (max(lost, 0.0) / energy) ** 0.5 if energy > 0 else 0.0
+    rows = sampled(W).float()
+    whole, lost = energy(rows, H), energy(rows - sampled(Q).float(), H)
+    return (max(lost, 0.0) / whole) ** 0.5 if whole > 0 else 0.0

@@ -15,7 +15,7 @@ from bellevl import nf4
 from bellevl.nf4_linear import Nf4Weight
 from bellevl.nf4_state import ABSMAX, CODES, STATE, TABLE, State, block_count, packed_bytes, write_state
 
-from .hessian import SAMPLED_OUTPUTS, relative_error
+from .hessian import relative_error, sampling_step
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def round_nf4(W: Tensor) -> Nf4Layer:
     """W [O, I] with every weight at its nearest level."""
     outputs, inputs = W.shape
     weight = Nf4Weight(*nf4.quantize(W), inputs, outputs)
-    step = -(-outputs // SAMPLED_OUTPUTS)
+    step = sampling_step(outputs)
     sampled = torch.cat([weight.rows(piece)[-piece.start % step :: step] for piece in weight.pieces()])
     return Nf4Layer(weight, relative_error(W[::step], sampled, None))
 

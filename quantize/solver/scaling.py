@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .gptq import QuantizedWeight
-from .hessian import PANEL, SAMPLED_OUTPUTS
+from .hessian import PANEL, energy, sampled
 
 #: What is tried; 0 leaves everything as it is.
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8)
@@ -35,18 +35,18 @@ def find_scales(weights: Sequence[Tensor], H: Tensor, solve: Solve) -> Tensor:
 
     H serves as working space and is as before when this returns, bit by bit.
     """
-    sampled = [W[:: -(-W.shape[0] // SAMPLED_OUTPUTS)] for W in weights]
-    energies = [float(((W.float() @ H) * W.float()).sum()) for W in sampled]
-    energy = H.diagonal().clone()
+    some = [sampled(W) for W in weights]
+    energies = [energy(W.float(), H) for W in some]
+    diagonal = H.diagonal().clone()
     tried: list[Tensor] = []
-    best, least = torch.ones_like(energy), float("inf")
+    best, least = torch.ones_like(diagonal), float("inf")
     for alpha in ALPHAS:
-        s = channel_scales(energy, alpha)
+        s = channel_scales(diagonal, alpha)
         if any(bool((s == other).all()) for other in tried):
             continue
         tried.append(s)
         divide_inputs(H, s)
-        found = solve([multiply_inputs(W, s) for W in sampled], H)
+        found = solve([multiply_inputs(W, s) for W in some], H)
         divide_inputs(H, 1 / s)
         lost = sum(solved.error**2 * e for solved, e in zip(found, energies, strict=True))
         if lost < least:
@@ -54,10 +54,10 @@ def find_scales(weights: Sequence[Tensor], H: Tensor, solve: Solve) -> Tensor:
     return best
 
 
-def channel_scales(energy: Tensor, alpha: float) -> Tensor:
-    """s [I] of inputs whose mean squares are `energy` [I]; 1 for those that are always 0."""
-    live = energy > 0
-    logs = torch.where(live, alpha / 2 * energy.clamp(min=torch.finfo(energy.dtype).tiny).log2(), 0.0)
+def channel_scales(squares: Tensor, alpha: float) -> Tensor:
+    """s [I] of inputs whose mean squares are `squares` [I]; 1 for those that are always 0."""
+    live = squares > 0
+    logs = torch.where(live, alpha / 2 * squares.clamp(min=torch.finfo(squares.dtype).tiny).log2(), 0.0)
     mean = logs.sum() / live.sum().clamp(min=1)
     return torch.where(live, (logs - mean).round(), 0.0).clamp(-LARGEST, LARGEST).exp2()
 
