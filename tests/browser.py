@@ -20,6 +20,14 @@ def chromium() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+#: What the browser says when a page goes before it has answered.
+LEFT = "navigated or closed"
+
+
+class PageLeftError(AssertionError):
+    """The page that was asked something is gone."""
+
+
 class Browser:
     """One page. `errors` are the page's own: exceptions, refused resources, messages of console.error."""
 
@@ -79,6 +87,8 @@ class Browser:
         while True:
             message = json.loads(self._socket.recv())
             if message.get("id") == number:
+                if LEFT in message.get("error", {}).get("message", ""):
+                    raise PageLeftError(message)
                 assert "error" not in message, message
                 result: dict[str, Any] = message["result"]
                 return result
@@ -119,9 +129,16 @@ class Browser:
     def wait(self, code: str, seconds: float = 90) -> None:
         """Until `code` gives something true."""
         end = time.monotonic() + seconds
-        while not self.run(f"Boolean({code})"):
+        while not self._is_true(code):
             assert time.monotonic() < end, f"never: {code}; errors: {self.errors}"
             time.sleep(0.05)
+
+    def _is_true(self, code: str) -> bool:
+        """Not yet, where the page that was asked is just being left for the next one."""
+        try:
+            return bool(self.run(f"Boolean({code})"))
+        except PageLeftError:
+            return False
 
     def choose(self, selector: str, *files: Path) -> None:
         """Files into an <input type=file>, as a person chooses them."""
